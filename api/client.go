@@ -1,0 +1,527 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// DefaultURL is where ClickHouse Cloud serves its API.
+const DefaultURL = "https://api.clickhouse.cloud"
+
+const (
+	defaultTimeout          = 30 * time.Second
+	defaultMaxResponseBytes = 64 << 20
+	defaultMaxRetries       = 2
+	defaultUserAgent        = "clickhouse_postgres_exporter"
+
+	maxRedirects     = 3
+	maxErrorBodySize = 64 << 10 // of an answer whose status is not 200; more is ignored
+)
+
+// Endpoint names one of the API's calls. The names serve as values of a metric
+// label.
+type Endpoint string
+
+// The endpoints that a [Client] calls.
+const (
+	EndpointOrganizations       Endpoint = "organizations"
+	EndpointServices            Endpoint = "services"
+	EndpointService             Endpoint = "service"
+	EndpointServiceConfig       Endpoint = "service_config"
+	EndpointOrganizationMetrics Endpoint = "organization_metrics"
+	EndpointServiceMetrics      Endpoint = "service_metrics"
+)
+
+// Hooks observe what a client does, for metrics. Each is optional, is called
+// concurrently, and holds up the call that it observes.
+type Hooks struct {
+	// RequestDone is called once for every HTTP request, those of retries and
+	// redirects included. code is 0 if there was no answer, and err an [*Error]
+	// if the request did not yield what the call wants, which happens with a code
+	// of 200 too. d is the time from the request's start to the end of its body.
+	// A call that fails before it sends anything (no credentials, canceled while
+	// waiting for the budget) is not seen here, only in its error.
+	RequestDone func(endpoint Endpoint, code int, err error, d time.Duration)
+	// BudgetWait is called once for every slot that was taken from the budget,
+	// and for every wait that was given up. waited may be 0.
+	BudgetWait func(endpoint Endpoint, waited time.Duration)
+}
+
+// Config configures a [Client].
+type Config struct {
+	BaseURL          string            // http(s)://host[:port][/prefix], default DefaultURL
+	Credentials      CredentialsSource // required
+	Budget           *Budget           // required; shared by every client that uses the same key
+	UserAgent        string
+	Timeout          time.Duration // of one attempt including its body, waits excluded; default 30s
+	MaxResponseBytes int64         // after decompression, default 64 MiB
+	CAFile           string        // PEM file of roots to trust beside the system's
+	MaxRetries       int           // after 5xx and lost connections; 0 is the default of 2, less is none
+	Hooks            Hooks
+
+	// Transport is what requests go through instead of the network, such as an
+	// upstream within the process. It gets no CAFile, and has to undo a content
+	// encoding itself. nil is the network.
+	Transport http.RoundTripper
+}
+
+// Client calls the API. It is safe for concurrent use. Every call waits for the
+// budget, and is bounded by its context, which the budget's pauses (up to two and
+// a half minutes after a 429) may well outlast.
+type Client struct {
+	base        *url.URL
+	credentials CredentialsSource
+	budget      *Budget
+	userAgent   string
+	timeout     time.Duration
+	maxBytes    int64
+	maxRetries  int
+	hooks       Hooks
+	transport   http.RoundTripper
+}
+
+// New returns a client, or an error that names the setting to mend. It does not
+// use the network, and does not look at the credentials yet.
+func New(cfg Config) (*Client, error) {
+	if cfg.BaseURL == "" {
+		cfg.BaseURL = DefaultURL
+	}
+	base, err := parseBaseURL(cfg.BaseURL)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Credentials == nil {
+		return nil, errors.New("API client: no source of credentials given")
+	}
+	if cfg.Budget == nil {
+		return nil, errors.New("API client: no request budget given")
+	}
+	if cfg.UserAgent == "" {
+		cfg.UserAgent = defaultUserAgent
+	}
+	if strings.ContainsFunc(cfg.UserAgent, unicode.IsControl) {
+		return nil, errors.New("API client: user agent holds a control character")
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = defaultTimeout
+	}
+	if cfg.MaxResponseBytes <= 0 {
+		cfg.MaxResponseBytes = defaultMaxResponseBytes
+	}
+	if cfg.MaxRetries == 0 {
+		cfg.MaxRetries = defaultMaxRetries
+	}
+	if cfg.Hooks.RequestDone == nil {
+		cfg.Hooks.RequestDone = func(Endpoint, int, error, time.Duration) {}
+	}
+	if cfg.Hooks.BudgetWait == nil {
+		cfg.Hooks.BudgetWait = func(Endpoint, time.Duration) {}
+	}
+	transport := cfg.Transport
+	if transport == nil {
+		if transport, err = newTransport(cfg.Timeout, cfg.CAFile); err != nil {
+			return nil, err
+		}
+	}
+	return &Client{
+		base:        base,
+		credentials: cfg.Credentials,
+		budget:      cfg.Budget,
+		userAgent:   cfg.UserAgent,
+		timeout:     cfg.Timeout,
+		maxBytes:    cfg.MaxResponseBytes,
+		maxRetries:  cfg.MaxRetries,
+		hooks:       cfg.Hooks,
+		transport:   transport,
+	}, nil
+}
+
+// Close closes the connections that no call uses.
+func (c *Client) Close() {
+	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
+
+// Organizations lists the organizations that the key may see, which is normally
+// the one that it belongs to.
+func (c *Client) Organizations(ctx context.Context) ([]Organization, error) {
+	return get(ctx, c, EndpointOrganizations, nil, decodeOrganizations)
+}
+
+// Services lists the Postgres services of an organization. The list is complete
+// or an error; of an organization without services it is empty.
+func (c *Client) Services(ctx context.Context, org string) ([]Service, error) {
+	return get(ctx, c, EndpointServices, []string{org}, decodeServices)
+}
+
+// Service returns one service with what the list leaves out.
+func (c *Client) Service(ctx context.Context, org, id string) (ServiceDetail, error) {
+	return get(ctx, c, EndpointService, []string{org, id}, func(body []byte) (ServiceDetail, error) {
+		return decodeService(body, id)
+	})
+}
+
+// ServiceConfig returns the settings of one service.
+func (c *Client) ServiceConfig(ctx context.Context, org, id string) (ServiceConfig, error) {
+	return get(ctx, c, EndpointServiceConfig, []string{org, id}, decodeServiceConfig)
+}
+
+// OrganizationMetrics returns the metrics of every service of an organization, of
+// which upstream includes 100 at most.
+func (c *Client) OrganizationMetrics(ctx context.Context, org string) (*Page, error) {
+	return c.page(ctx, EndpointOrganizationMetrics, org)
+}
+
+// ServiceMetrics returns the metrics of one service.
+func (c *Client) ServiceMetrics(ctx context.Context, org, id string) (*Page, error) {
+	return c.page(ctx, EndpointServiceMetrics, org, id)
+}
+
+// path returns the escaped path of an endpoint for an organization's id and a
+// service's id, as far as the endpoint has them.
+func (e Endpoint) path(ids ...string) (string, error) {
+	names := [...]string{"organization", "service"}
+	segments := make([]any, len(ids))
+	for i, id := range ids {
+		segment, err := pathSegment(names[i], id)
+		if err != nil {
+			return "", err
+		}
+		segments[i] = segment
+	}
+	formats := map[Endpoint]string{
+		EndpointOrganizations:       "/v1/organizations",
+		EndpointServices:            "/v1/organizations/%s/postgres",
+		EndpointService:             "/v1/organizations/%s/postgres/%s",
+		EndpointServiceConfig:       "/v1/organizations/%s/postgres/%s/config",
+		EndpointOrganizationMetrics: "/v1/organizations/%s/postgres/prometheus",
+		EndpointServiceMetrics:      "/v1/organizations/%s/postgres/%s/prometheus",
+	}
+	return fmt.Sprintf(formats[e], segments...), nil
+}
+
+// get makes a call that is answered in JSON.
+func get[T any](ctx context.Context, c *Client, endpoint Endpoint, ids []string, decode func([]byte) (T, error)) (T, error) {
+	var result T
+	err := c.call(ctx, endpoint, ids, "application/json", func(a *answer) *Error {
+		if looksLikeHTML(a) {
+			return &Error{Kind: KindContentType}
+		}
+		v, err := decode(a.body)
+		if err != nil {
+			e := &Error{Kind: KindDecode, Err: err}
+			var envelope envelope
+			if json.Unmarshal(a.body, &envelope) == nil {
+				e.Message, e.RequestID = string(envelope.Error), string(envelope.RequestID)
+			}
+			return e
+		}
+		result = v
+		return nil
+	})
+	return result, err
+}
+
+// page makes a call that is answered in an exposition format.
+func (c *Client) page(ctx context.Context, endpoint Endpoint, ids ...string) (*Page, error) {
+	var page *Page
+	err := c.call(ctx, endpoint, ids, "text/plain", func(a *answer) *Error {
+		contentType := a.header.Get("Content-Type")
+		if contentType == "" {
+			contentType = "text/plain"
+		}
+		mediaType, _, err := mime.ParseMediaType(contentType)
+		isText := err == nil && (mediaType == "text/plain" || mediaType == "application/openmetrics-text")
+		switch {
+		case looksLikeHTML(a):
+			return &Error{Kind: KindContentType, what: "HTML from a gateway or proxy instead of metrics"}
+		case looksLikeJSON(a.body):
+			e := &Error{Kind: KindContentType, what: "JSON instead of metrics"}
+			var envelope envelope
+			if json.Unmarshal(a.body, &envelope) == nil {
+				e.Message, e.RequestID = string(envelope.Error), string(envelope.RequestID)
+			}
+			return e
+		case !isText:
+			return &Error{Kind: KindContentType, what: fmt.Sprintf("content type %q instead of metrics", contentType)}
+		}
+		page = &Page{Body: a.body, ContentType: contentType, ReceivedAt: a.receivedAt}
+		page.Date, _ = parseHTTPDate(a.header.Get("Date"))
+		return nil
+	})
+	return page, err
+}
+
+// looksLikeHTML holds for every HTML and XML document, and for no answer of the
+// API: neither JSON nor metrics begin like that.
+func looksLikeHTML(a *answer) bool {
+	mediaType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
+	return mediaType == "text/html" || bytes.HasPrefix(trimSpace(a.body), []byte("<"))
+}
+
+// looksLikeJSON holds for JSON objects and lists. The brace alone does not tell:
+// a line of metrics may begin with one, before a name in quotes.
+func looksLikeJSON(body []byte) bool {
+	body = trimSpace(body)
+	return len(body) > 0 && (body[0] == '{' || body[0] == '[') && json.Valid(body)
+}
+
+// trimSpace also removes a byte order mark.
+func trimSpace(body []byte) []byte {
+	return bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\uFEFF")), " \t\r\n")
+}
+
+// answer is what one request was answered with, redirects excluded.
+type answer struct {
+	status     int
+	header     http.Header
+	body       []byte
+	receivedAt time.Time // when the header came
+}
+
+// request is what the attempts of a call have in common.
+type request struct {
+	endpoint Endpoint
+	accept   string
+	decode   func(*answer) *Error // of a status of 200; keeps the result if it is good
+}
+
+// call makes a call: attempts, with what comes between them.
+func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*answer) *Error) error {
+	path, err := endpoint.path(ids...)
+	if err != nil {
+		return asError(err, endpoint, KindBadRequest)
+	}
+	target, err := endpointURL(c.base, path)
+	if err != nil {
+		return asError(err, endpoint, KindBadRequest)
+	}
+	var (
+		r       = request{endpoint: endpoint, accept: accept, decode: decode}
+		retries = 0
+		renewed = false
+	)
+	for {
+		creds, err := c.credentials.Credentials()
+		if err != nil {
+			return asError(err, endpoint, KindCredentials)
+		}
+		failure := c.attempt(ctx, r, target, creds)
+		if failure == nil {
+			return nil
+		}
+		if failure.Kind == KindUnauthorized && !renewed {
+			renewed = true
+			c.credentials.Invalidate()
+			if now, err := c.credentials.Credentials(); err == nil && now != creds {
+				continue
+			}
+		}
+		wait, retry := retryAfter(failure, retries, c.maxRetries, rand.Float64())
+		if !retry {
+			return failure
+		}
+		retries++
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			if errors.Is(ctx.Err(), context.Canceled) {
+				failure = contextError(ctx)
+				failure.Endpoint = endpoint
+			}
+			return failure
+		}
+	}
+}
+
+// asError returns err as an *Error of the endpoint, and of the kind if it has none.
+func asError(err error, endpoint Endpoint, kind ErrorKind) *Error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return &Error{Endpoint: endpoint, Kind: kind, Err: err}
+	}
+	located := *e // it may be shared
+	located.Endpoint = endpoint
+	return &located
+}
+
+// attempt sends the request and follows redirects that stay with the host.
+func (c *Client) attempt(ctx context.Context, r request, target *url.URL, creds Credentials) *Error {
+	for hops := 0; ; hops++ {
+		if err := c.wait(ctx, r.endpoint); err != nil {
+			e := contextError(ctx)
+			e.Endpoint = r.endpoint
+			return e
+		}
+		next, failure := c.exchange(ctx, r, target, creds, hops)
+		if failure != nil || next == nil {
+			return failure
+		}
+		target = next
+	}
+}
+
+// wait takes a slot of the budget.
+func (c *Client) wait(ctx context.Context, endpoint Endpoint) error {
+	waited, err := c.budget.Wait(ctx)
+	c.hooks.BudgetWait(endpoint, waited)
+	return err
+}
+
+// exchange sends one request, for which there is a slot, and handles its answer.
+// It returns the next address if that is a redirect.
+func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds Credentials, hops int) (next *url.URL, failure *Error) {
+	started := time.Now()
+	code := 0
+	done := func(e *Error) *Error {
+		if e == nil {
+			c.hooks.RequestDone(r.endpoint, code, nil, time.Since(started))
+			return nil
+		}
+		e.Endpoint, e.StatusCode = r.endpoint, code
+		e.bound(creds)
+		c.hooks.RequestDone(r.endpoint, code, e, time.Since(started))
+		return e
+	}
+
+	limited, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+
+	// When an idle connection turns out to be dead, net/http sends the request
+	// again on another one by itself. Upstream may have counted the first.
+	connected := false
+	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			if !connected {
+				connected = true
+				return
+			}
+			_ = done(&Error{Kind: KindCut, what: "idle connection to " + target.Host + " was closed"})
+			if err := c.wait(limited, r.endpoint); err != nil {
+				_ = info.Conn.Close() // nothing may be sent on it without a slot
+			}
+			started = time.Now()
+		},
+	})
+	req, err := http.NewRequestWithContext(traced, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, done(&Error{Kind: KindBadRequest, Err: err})
+	}
+	req.Header.Set("Accept", r.accept)
+	req.Header.Set("User-Agent", c.userAgent)
+	req.SetBasicAuth(creds.KeyID, creds.KeySecret)
+
+	// RoundTrip and not http.Client.Do: no cookies, no referrer, no redirects but
+	// those below, and no URL in the errors.
+	resp, err := c.transport.RoundTrip(req)
+	if err != nil {
+		return nil, done(transportError(ctx, err, target, connected, c.timeout))
+	}
+	defer resp.Body.Close()
+	code = resp.StatusCode
+	a := &answer{status: code, header: resp.Header, receivedAt: time.Now()}
+
+	if code == http.StatusTooManyRequests {
+		asked, given := refusalDelay(resp.Header, a.receivedAt)
+		pause := c.budget.refuse(started, asked, given)
+		a.body, _ = readAtMost(resp, maxErrorBodySize)
+		e := statusError(a)
+		e.RetryAfter = pause
+		return nil, done(e)
+	}
+	c.budget.accept(started)
+
+	switch code {
+	case http.StatusOK:
+		// An encoding that nobody asked for, or gzip twice, is left as it is.
+		if encoding := resp.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return nil, done(&Error{Kind: KindContentType, what: fmt.Sprintf("answer in encoding %q, which was not asked for", encoding)})
+		}
+		var err error
+		if resp.ContentLength <= c.maxBytes {
+			a.body, err = readAtMost(resp, c.maxBytes)
+		}
+		switch {
+		case resp.ContentLength > c.maxBytes, errors.Is(err, errTooLarge):
+			return nil, done(&Error{Kind: KindTooLarge, what: fmt.Sprintf("answer larger than %d bytes", c.maxBytes)})
+		case err != nil:
+			return nil, done(transportError(ctx, err, target, true, c.timeout))
+		}
+		return nil, done(r.decode(a))
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		next, failure := redirect(target, resp.Header.Get("Location"), hops)
+		return next, done(failure)
+	default:
+		// The status tells enough, should the body be cut.
+		a.body, _ = readAtMost(resp, maxErrorBodySize)
+		e := statusError(a)
+		if e.Kind == KindServerError {
+			e.RetryAfter, _ = retryAfterDelay(resp.Header, a.receivedAt)
+		}
+		return nil, done(e)
+	}
+}
+
+// redirect returns where a redirect leads, if credentials may follow.
+func redirect(from *url.URL, location string, hops int) (*url.URL, *Error) {
+	to, err := from.Parse(location)
+	switch {
+	case location == "" || err != nil:
+		// The parser's error quotes the address.
+		return nil, &Error{Kind: KindRedirect, what: "redirect without a valid address"}
+	case !sameOrigin(from, to) || to.User != nil:
+		// Host alone: what follows it may be confidential.
+		return nil, &Error{
+			Kind:   KindRedirect,
+			what:   fmt.Sprintf("redirect to %s refused, to which credentials must not be sent", to.Scheme+"://"+to.Host),
+			remedy: "check --api.url, and set it to that address if you trust it",
+		}
+	case hops >= maxRedirects:
+		return nil, &Error{Kind: KindRedirect, what: fmt.Sprintf("more than %d redirects", maxRedirects)}
+	}
+	to.Fragment, to.RawFragment = "", ""
+	return to, nil
+}
+
+var errTooLarge = errors.New("body too large")
+
+// readAtMost returns the body. With an error it returns what came before, limit
+// bytes at most; errTooLarge says that there is more.
+func readAtMost(resp *http.Response, limit int64) ([]byte, error) {
+	var b bytes.Buffer
+	if n := resp.ContentLength; n > 0 {
+		// MinRead more, or ReadFrom grows the buffer once again to find the end.
+		b.Grow(int(min(n, limit, 4<<20)) + bytes.MinRead)
+	}
+	_, err := b.ReadFrom(io.LimitReader(resp.Body, limit))
+	if err == nil && int64(b.Len()) == limit {
+		// At the limit, the end of the body decides. ReadFull, since a reader may
+		// return nothing without an error.
+		if _, end := io.ReadFull(resp.Body, make([]byte, 1)); end == nil {
+			err = errTooLarge
+		} else if end != io.EOF {
+			err = end
+		}
+	}
+	body := b.Bytes()
+	if cap(body)-len(body) > len(body)/4 {
+		body = bytes.Clone(body) // pages are kept for long
+	}
+	return body, err
+}

@@ -1,0 +1,363 @@
+package api
+
+import (
+	"compress/flate"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+)
+
+// ErrorKind says what went wrong. The kinds are few and stable: they serve as
+// values of a metric label.
+type ErrorKind string
+
+// The kinds of errors. Those with an HTTP status other than 200 come first.
+const (
+	KindUnauthorized     ErrorKind = "unauthorized"      // 401: key wrong or expired
+	KindForbidden        ErrorKind = "forbidden"         // 403: role or IP access list of the key
+	KindNotFound         ErrorKind = "not_found"         // 404: organization or service unknown to the key
+	KindRateLimited      ErrorKind = "rate_limited"      // 429
+	KindBadRequest       ErrorKind = "bad_request"       // any other 4xx, or an id that no request is spent on
+	KindServerError      ErrorKind = "server_error"      // 5xx
+	KindRedirect         ErrorKind = "redirect"          // to another host, without end, or to nowhere
+	KindUnexpectedStatus ErrorKind = "unexpected_status" // a status that no read is answered with, as 206
+
+	KindContentType ErrorKind = "content_type" // HTML, JSON or another type where it does not belong
+	KindTooLarge    ErrorKind = "too_large"    // larger than Config.MaxResponseBytes once decompressed
+	KindDecode      ErrorKind = "decode"       // JSON or compression not as documented
+
+	KindTimeout     ErrorKind = "timeout"     // Config.Timeout or the caller's deadline passed
+	KindDNS         ErrorKind = "dns"         // name not resolved
+	KindConnect     ErrorKind = "connect"     // no connection
+	KindTLS         ErrorKind = "tls"         // certificate or handshake
+	KindCut         ErrorKind = "cut"         // connection lost before the answer was complete
+	KindCredentials ErrorKind = "credentials" // no usable key; nothing was sent
+	KindCanceled    ErrorKind = "canceled"    // by the caller
+)
+
+const (
+	// Characters that an error repeats of what came over the network.
+	maxMessage   = 200
+	maxRequestID = 64
+	maxCause     = 300
+	redacted     = "[redacted]"
+)
+
+// Error is why a call, or one attempt of it, failed. Error values are not
+// modified after they are returned.
+type Error struct {
+	Endpoint   Endpoint
+	Kind       ErrorKind
+	StatusCode int           // of the answer, 0 without one
+	Message    string        // upstream's own words, bounded and without control characters
+	RequestID  string        // upstream's, to be quoted to its support
+	RetryAfter time.Duration // 429: how long the budget is paused; 5xx: what upstream asked for
+	Err        error         // what the call met below HTTP or in decoding, may be nil
+
+	what, remedy string // say more than the kind could
+	html         bool   // a page for humans came in place of upstream's message
+}
+
+// Error returns one sentence: the operation, what happened, what upstream said
+// about it, and what can be done.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Endpoint != "" {
+		b.WriteString(e.Endpoint.operation())
+		b.WriteString(": ")
+	}
+	what, remedy := e.explain()
+	b.WriteString(what)
+
+	var details []string
+	if e.StatusCode != 0 && e.StatusCode != http.StatusOK {
+		details = append(details, fmt.Sprintf("status %d", e.StatusCode))
+	}
+	if e.Err != nil && e.Kind != KindTimeout && e.Kind != KindCanceled {
+		details = append(details, clean(e.Err.Error(), maxCause))
+	}
+	if e.html {
+		details = append(details, "in an HTML page, so perhaps from a gateway or proxy")
+	}
+	if e.Message != "" {
+		details = append(details, fmt.Sprintf("upstream says %q", e.Message))
+	}
+	if e.RequestID != "" {
+		details = append(details, "request id "+e.RequestID)
+	}
+	if len(details) > 0 {
+		fmt.Fprintf(&b, " (%s)", strings.Join(details, ", "))
+	}
+	if remedy != "" {
+		b.WriteString("; ")
+		b.WriteString(remedy)
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+// explain returns what happened and what can be done about it.
+func (e *Error) explain() (what, remedy string) {
+	switch e.Kind {
+	case KindUnauthorized:
+		what = "API key wrong or expired"
+		remedy = "check the key id and secret (CLICKHOUSE_CLOUD_API_KEY and CLICKHOUSE_CLOUD_API_SECRET, or the key files)"
+	case KindForbidden:
+		what = "API key not allowed to do this"
+		remedy = "check the key's role and its IP access list"
+	case KindNotFound:
+		switch e.Endpoint {
+		case EndpointOrganizations:
+			what, remedy = "no such path", "check --api.url"
+		case EndpointServices, EndpointOrganizationMetrics:
+			what, remedy = "organization unknown to this API key", "check --api.organization-id"
+		default:
+			what, remedy = "organization or service unknown to this API key", "check --api.organization-id, and whether the service still exists"
+		}
+	case KindRateLimited:
+		what = "rate limit of the API key reached"
+		remedy = "lower --api.rate-use if other programs share the key"
+		if e.RetryAfter > 0 {
+			remedy = fmt.Sprintf("next request in %s, ", e.RetryAfter.Round(100*time.Millisecond)) + remedy
+		}
+	case KindBadRequest:
+		what = "API refused the request"
+	case KindServerError:
+		what = "API failed"
+	case KindRedirect:
+		what, remedy = "redirect refused", "check --api.url"
+	case KindUnexpectedStatus:
+		what, remedy = "answer with a status that the API does not use", "check --api.url and any proxy between"
+	case KindContentType:
+		what, remedy = "a gateway or proxy answered instead of the API", "check --api.url and any proxy between"
+	case KindTooLarge:
+		what, remedy = "answer too large", "raise --api.max-response-size"
+	case KindDecode:
+		what = "answer not as documented"
+	case KindTimeout:
+		what, remedy = "no complete answer in time", "check the network, or raise --api.timeout"
+	case KindDNS:
+		what, remedy = "host name not resolved", "check --api.url, any proxy setting and the DNS of this machine"
+	case KindConnect:
+		what, remedy = "no connection", "check --api.url, the network and the proxy settings"
+	case KindTLS:
+		what, remedy = "TLS handshake failed", "check --api.url and any proxy between"
+	case KindCut:
+		what = "connection lost before the answer was complete"
+	case KindCredentials:
+		what, remedy = "no usable API key", "check the key id and secret"
+	case KindCanceled:
+		what = "canceled"
+	default:
+		what = "failed"
+	}
+	if e.what != "" {
+		what = e.what
+	}
+	if e.remedy != "" {
+		remedy = e.remedy
+	}
+	return what, remedy
+}
+
+// operation is how errors call the endpoint.
+func (e Endpoint) operation() string {
+	switch e {
+	case EndpointOrganizations:
+		return "list organizations"
+	case EndpointServices:
+		return "list services"
+	case EndpointService:
+		return "get service"
+	case EndpointServiceConfig:
+		return "get service config"
+	case EndpointOrganizationMetrics:
+		return "get organization metrics"
+	case EndpointServiceMetrics:
+		return "get service metrics"
+	}
+	return string(e)
+}
+
+// statusKind returns the kind of an answer whose status is not 200.
+func statusKind(status int) ErrorKind {
+	switch {
+	case status == http.StatusUnauthorized:
+		return KindUnauthorized
+	case status == http.StatusForbidden:
+		return KindForbidden
+	case status == http.StatusNotFound:
+		return KindNotFound
+	case status == http.StatusTooManyRequests:
+		return KindRateLimited
+	case status >= 400 && status < 500:
+		return KindBadRequest
+	case status >= 500 && status < 600:
+		return KindServerError
+	}
+	return KindUnexpectedStatus
+}
+
+// statusError describes an answer whose status is not 200.
+func statusError(a *answer) *Error {
+	e := &Error{Kind: statusKind(a.status), StatusCode: a.status}
+	var envelope envelope
+	switch {
+	case json.Unmarshal(a.body, &envelope) == nil:
+		e.Message = string(envelope.Error)
+		e.RequestID = string(envelope.RequestID)
+	case looksLikeHTML(a):
+		e.html = true
+	default:
+		e.Message = string(a.body)
+	}
+	if e.RequestID == "" {
+		e.RequestID = a.header.Get("X-Request-Id")
+	}
+	return e
+}
+
+// transportError describes why a request to target got no answer, or an answer
+// without an end. connected says that a connection was there to send it on, and
+// timeout is what the attempt was allowed. The kinds of caller's cancellation and
+// deadline are decided by the caller's context, ctx.
+func transportError(ctx context.Context, err error, target *url.URL, connected bool, timeout time.Duration) *Error {
+	e := &Error{Err: err}
+	if ctx.Err() != nil {
+		return contextError(ctx)
+	}
+	host := target.Host
+
+	var (
+		dns         *net.DNSError
+		netErr      net.Error
+		unknown     x509.UnknownAuthorityError
+		noRoots     x509.SystemRootsError
+		otherName   x509.HostnameError
+		invalid     x509.CertificateInvalidError
+		unverified  *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		alert       tls.AlertError
+		operation   *net.OpError
+		corrupt     flate.CorruptInputError
+		isOperation = errors.As(err, &operation)
+	)
+	switch {
+	case errors.As(err, &dns):
+		e.Kind, e.what = KindDNS, "host name "+dns.Name+" not resolved"
+
+	case errors.As(err, &unknown), errors.As(err, &noRoots):
+		e.Kind, e.what = KindTLS, "certificate of "+host+" is signed by an unknown authority"
+		e.remedy = "name the authority's PEM file with --api.ca-file"
+	case errors.As(err, &otherName):
+		e.Kind, e.what = KindTLS, "certificate of "+host+" is for another name"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		e.Kind, e.what = KindTLS, "certificate of "+host+" is not valid at this time"
+		e.remedy = "check the clock of this machine"
+	case errors.As(err, &invalid), errors.As(err, &unverified):
+		e.Kind, e.what = KindTLS, "certificate of "+host+" is not valid"
+	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
+		e.Kind, e.what = KindTLS, host+" does not speak TLS"
+	case errors.As(err, &alert), isOperation && operation.Op == "remote error":
+		e.Kind, e.what = KindTLS, "TLS handshake with "+host+" failed"
+
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &netErr) && netErr.Timeout():
+		// Which of many calls it was that timed out does not help: whichever was
+		// slow, it is time that ran out.
+		e.Kind, e.what = KindTimeout, fmt.Sprintf("no complete answer from %s within %s", host, timeout)
+		e.Err = context.DeadlineExceeded
+
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.As(err, &corrupt):
+		e.Kind, e.what = KindDecode, "compressed answer is damaged"
+
+	case connected,
+		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),
+		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		e.Kind, e.what = KindCut, "connection to "+host+" lost before the answer was complete"
+	default:
+		e.Kind, e.what = KindConnect, "no connection to "+host
+	}
+	return e
+}
+
+// contextError describes the end of the caller's patience.
+func contextError(ctx context.Context) *Error {
+	e := &Error{Kind: KindCanceled, Err: ctx.Err()}
+	if errors.Is(e.Err, context.DeadlineExceeded) {
+		e.Kind, e.what = KindTimeout, "deadline passed before the answer was complete"
+	}
+	return e
+}
+
+// bound makes the texts of e that came over the network fit to be shown: short,
+// on one line, and without the secret, should a server or proxy echo it.
+func (e *Error) bound(creds Credentials) {
+	secrets := redactor(creds)
+	e.Message = clip(secrets.Replace(clean(e.Message, 0)), maxMessage)
+	e.RequestID = clip(secrets.Replace(clean(e.RequestID, 0)), maxRequestID)
+	e.what = clip(secrets.Replace(clean(e.what, 0)), maxCause)
+	if e.Err != nil {
+		if text := e.Err.Error(); secrets.Replace(text) != text {
+			e.Err = errors.New(secrets.Replace(text)) // not wrapped: the chain holds the secret
+		}
+	}
+}
+
+// redactor replaces the secret in the forms in which it goes over the network.
+func redactor(creds Credentials) *strings.Replacer {
+	// A shorter secret is none, and would be found in any text.
+	if len(creds.KeySecret) < 4 {
+		return strings.NewReplacer()
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte(creds.KeyID + ":" + creds.KeySecret))
+	return strings.NewReplacer(
+		basic, redacted,
+		strings.TrimRight(basic, "="), redacted,
+		creds.KeySecret, redacted,
+		url.QueryEscape(creds.KeySecret), redacted,
+		url.PathEscape(creds.KeySecret), redacted,
+		strings.Trim(strconv.Quote(creds.KeySecret), `"`), redacted,
+	)
+}
+
+// clean puts s on one line of printable characters, and clips it unless limit is 0.
+func clean(s string, limit int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	if limit > 0 {
+		s = clip(s, limit)
+	}
+	return s
+}
+
+// clip shortens s to the given number of characters.
+func clip(s string, limit int) string {
+	if runes := []rune(s); len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return s
+}
