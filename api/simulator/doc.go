@@ -1,0 +1,34 @@
+// Package simulator serves ClickHouse Cloud's API for Managed Postgres locally: one
+// organization whose services live, change and are measured, without an account.
+//
+// It answers what the public guide shows, down to the envelopes and messages: list, create,
+// read, patch, configure, restart, replicate, restore and delete services, and both Prometheus
+// endpoints. OpenAPI describes all of it. Not simulated are slow query patterns, which answer
+// 501. Client and simulator share no code, so that they cannot share a mistake.
+//
+// # Time
+//
+// Nothing runs in the background. States and values are functions of the clock that Config.Now
+// is, so a test that moves the clock moves the organization. Metrics are of the last refresh,
+// see Config.RefreshInterval: a change made through the API or by a method is in the list at
+// once, and in metrics from the next refresh on.
+//
+// Values are functions of the seed, the service and the time, and no state: counters are
+// integrals of a load with a daily rhythm, in closed form. Two simulators with one seed agree
+// at any time, and Series says what is right to expect.
+//
+// # States
+//
+// A created service is creating until Config.CreateDelay has passed, then running; one that is
+// deleted is deleting for Config.DeleteDelay, then gone: 404. A restart, a switchover and a
+// change of size take Config.RestartDelay, and counters begin anew. A service that is not
+// running reports PostgresServiceInfo only, with its state; one that was created since the last
+// refresh reports nothing yet, which is an empty page of its own and no line in the
+// organization's.
+//
+// # Access
+//
+// A request without a valid key is answered 401 and counts for no rate limit. A request with
+// one counts when it is let through, whatever the answer; one that is refused by 429 does not.
+// X-RateLimit-Reset then says in how many seconds, with a fraction, the next is let through.
+package simulator

@@ -1,0 +1,34 @@
+package simulator
+
+import "time"
+
+// limiter is a sliding window for each API key: at most limit requests are let through in any
+// window. A request that it refuses takes no place in the window. The caller locks.
+type limiter struct {
+	limit  int // 0 or less lets everything through
+	window time.Duration
+	taken  map[string][]time.Time
+}
+
+// take asks for a place at now. When there is none, it returns how long until there is.
+func (l *limiter) take(key string, now time.Time) (wait time.Duration, ok bool) {
+	if l.limit <= 0 {
+		return 0, true
+	}
+	if l.taken == nil {
+		l.taken = make(map[string][]time.Time)
+	}
+	recent := l.taken[key][:0]
+	for _, t := range l.taken[key] {
+		// A clock that was set back must not lock a key out: what lies ahead is forgotten.
+		if age := now.Sub(t); age >= 0 && age < l.window {
+			recent = append(recent, t)
+		}
+	}
+	defer func() { l.taken[key] = recent }()
+	if len(recent) >= l.limit {
+		return recent[len(recent)-l.limit].Add(l.window).Sub(now), false
+	}
+	recent = append(recent, now)
+	return 0, true
+}
