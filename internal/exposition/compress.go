@@ -1,0 +1,118 @@
+package exposition
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"math/bits"
+
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+)
+
+// A gzip page is one member, since curl and others stop after the first. So
+// that the documents of a page can be compressed apart from each other, each is
+// a series of deflate blocks that begins and ends at a byte boundary and refers
+// to nothing before it. Putting the page together is then a matter of a header,
+// the blocks and a trailer, whose checksum is combined from the documents'.
+
+// gzipHeader has no name and no time, so that equal pages are equal.
+const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+
+// gzipTrailer ends the deflate blocks with an empty final one.
+func gzipTrailer(s *sums) []byte {
+	b := []byte{3, 0}
+	b = binary.LittleEndian.AppendUint32(b, s.crc)
+	return binary.LittleEndian.AppendUint32(b, uint32(s.size))
+}
+
+// gzipLevel is the compressor's own, which has little to do with the levels of
+// the standard library. See BenchmarkGzipLevels.
+const gzipLevel = 1
+
+// deflate returns a compressor that ends at a byte boundary.
+func deflate(out *bytes.Buffer, size int64) io.WriteCloser {
+	if size >= 0 && size <= largePiece {
+		// The compressor's tables would be larger than such a page.
+		out.Grow(int(size/8) + 64)
+	}
+	w, err := flate.NewWriter(out, gzipLevel)
+	if err != nil {
+		panic(err) // the level is a constant
+	}
+	return flushWriter{w}
+}
+
+// flushWriter leaves the stream open when it is closed.
+type flushWriter struct{ *flate.Writer }
+
+func (w flushWriter) Close() error { return w.Flush() }
+
+// storedBlock is a deflate block that holds up to 65,535 bytes as they are.
+func storedBlock(b string) []byte {
+	n := uint16(len(b))
+	head := []byte{0, byte(n), byte(n >> 8), byte(^n), byte(^n >> 8)}
+	return append(head, b...)
+}
+
+// zstdFrame returns a compressor that runs in the caller's goroutine.
+func zstdFrame(out *bytes.Buffer, size int64) io.WriteCloser {
+	w, err := zstd.NewWriter(out,
+		zstd.WithEncoderConcurrency(1),
+		zstd.WithEncoderLevel(zstd.SpeedFastest),
+		zstd.WithLowerEncoderMem(true),
+		zstd.WithZeroFrames(true),
+		zstd.WithWindowSize(zstdWindow))
+	if err != nil {
+		panic(err) // the options are constants
+	}
+	return w
+}
+
+// zstdWindow is how far back the compressor looks.
+const zstdWindow = 1 << 20
+
+// storedFrame is a zstd frame that holds up to 255 bytes as they are.
+func storedFrame(b string) []byte {
+	const (
+		magic         = "\x28\xb5\x2f\xfd"
+		singleSegment = 1 << 5 // followed by the content's size in one byte
+		lastRawBlock  = 1
+	)
+	f := append([]byte(magic), singleSegment, byte(len(b)))
+	head := uint32(len(b))<<3 | lastRawBlock
+	f = append(f, byte(head), byte(head>>8), byte(head>>16))
+	return append(f, b...)
+}
+
+// combineCRC returns the CRC-32 of two pieces of data, one after the other,
+// from those of each and the length of the second: appending n zero bits is a
+// multiplication with x^n, modulo the polynomial.
+func combineCRC(first, second uint32, n int64) uint32 {
+	shift := uint32(1 << 31)        // x^0; the bits of polynomials are reversed
+	square := uint32(1 << (31 - 8)) // x^8, a byte's worth
+	for ; n > 0; n >>= 1 {
+		if n&1 != 0 {
+			shift = mulCRC(shift, square)
+		}
+		square = mulCRC(square, square)
+	}
+	return mulCRC(shift, first) ^ second
+}
+
+// mulCRC multiplies two polynomials modulo that of CRC-32.
+func mulCRC(a, b uint32) uint32 {
+	const poly = 0xedb88320
+	var p uint32
+	for ; a != 0; a <<= 1 {
+		if bits.LeadingZeros32(a) == 0 {
+			p ^= b
+		}
+		if b&1 != 0 {
+			b = b>>1 ^ poly
+		} else {
+			b >>= 1
+		}
+	}
+	return p
+}

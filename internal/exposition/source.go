@@ -1,0 +1,515 @@
+package exposition
+
+import (
+	"bytes"
+	"maps"
+	"math"
+	"mime"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Rewriter is its user's say over the series of a page. Label sets include the
+// metric name; empty labels are left out.
+type Rewriter interface {
+	// Group returns the block that a series of the upstream page belongs to; ""
+	// is a group like any other. It always gives the same answer for the same
+	// labels.
+	Group(lset labels.Labels) string
+	// Epoch tells when to ask again: what Rewrite answered for the series of a
+	// group is reused for as long as the group's epoch is the same.
+	Epoch(group string) uint64
+	// Rewrite returns the labels under which a series is exposed, and whether it
+	// is.
+	Rewrite(group string, lset labels.Labels) (labels.Labels, Verdict)
+}
+
+// Verdict is what a [Rewriter] decides of a series.
+type Verdict uint8
+
+// The verdicts. Only of a series that is kept do the labels matter; the others
+// differ in where [Stats] counts the series.
+const (
+	Keep         Verdict = iota
+	DropRule             // a rule wants it gone
+	DropReserved         // its name is not upstream's to use
+	DropInvalid          // it has become what Prometheus would not take
+)
+
+// Source decodes successive versions of one upstream page and reuses what it
+// learned from the last. It is not safe for concurrent use; the pages that it
+// returns are.
+type Source struct {
+	// Of the last page that was accepted:
+	page        *Page
+	body        []byte
+	openMetrics bool
+	scan        *scan
+	groups      []group
+	byName      map[string]uint32 // groups
+	metadata    *metadata
+
+	families map[family]*family // that samples belong to, for sharing
+	syntax   seriesSyntax
+	builder  labels.ScratchBuilder
+	text     []byte
+	// Of the page being decoded:
+	texts map[string]string
+	fresh []outcome
+}
+
+// group is a block in the making.
+type group struct {
+	name   string
+	epoch  uint64
+	layout *layout
+	base   uint32 // of the block's slots among the page's
+	lines  int    // all that belong to the group
+	// Those of them that are not in the block:
+	dropped, reserved, invalid, duplicates int
+}
+
+// outcome is what becomes of a line: a sample, or a slot of those that stand
+// for none.
+type outcome struct {
+	sample
+	slot uint32
+}
+
+// NewSource returns a Source that has seen no page yet.
+func NewSource() *Source {
+	return &Source{
+		page:     &Page{},
+		scan:     &scan{},
+		byName:   make(map[string]uint32),
+		metadata: newMetadata(),
+		families: make(map[family]*family),
+	}
+}
+
+// Decode parses a page, whose content type decides whether it is in the
+// Prometheus text format or in OpenMetrics. It returns the whole page, or a
+// *ParseError and leaves the Source as it was. The page keeps body, which must
+// not change any more.
+//
+// A page that is as the last one was, and for which rw has nothing new, is the
+// last one.
+func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, error) {
+	openMetrics := isOpenMetrics(contentType)
+	if openMetrics == s.openMetrics && s.body != nil && bytes.Equal(body, s.body) {
+		return s.Rewrite(rw)
+	}
+	if int64(len(body)) >= math.MaxUint32 {
+		return nil, &ParseError{Line: 1, Reason: errTooLong.Error()}
+	}
+	var (
+		last = &memory{body: s.body, lines: s.scan.lines}
+		sc   *scan
+		err  error
+	)
+	if openMetrics {
+		sc, err = scanOpenMetrics(body, last)
+	} else {
+		sc, err = scanText(body, last)
+	}
+	if err != nil {
+		return nil, err
+	}
+	meta := s.readMetadata(sc)
+	s.body, s.openMetrics = body, openMetrics
+	s.apply(sc, meta, rw)
+	return s.page, nil
+}
+
+// Rewrite returns the last page again, under rules that have changed since for
+// those groups that have a new epoch. Before the first page it returns an empty
+// one.
+func (s *Source) Rewrite(rw Rewriter) (*Page, error) {
+	for i := range s.groups {
+		if g := &s.groups[i]; rw.Epoch(g.name) != g.epoch {
+			sc := *s.scan
+			sc.lines = append([]line(nil), s.scan.lines...)
+			sc.changed, sc.moved = false, nil
+			s.apply(&sc, s.metadata, rw)
+			break
+		}
+	}
+	return s.page, nil
+}
+
+func isOpenMetrics(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		t, _, _ = strings.Cut(contentType, ";")
+		t = strings.ToLower(strings.TrimSpace(t))
+	}
+	return t == "application/openmetrics-text"
+}
+
+// readMetadata returns the old metadata if nothing has changed.
+func (s *Source) readMetadata(sc *scan) *metadata {
+	if sc.metadata == nil {
+		same := len(sc.meta) == len(s.scan.meta) && s.scan.metadata == nil
+		for i := 0; same && i < len(sc.meta); i++ {
+			same = bytes.Equal(sc.meta[i].of(sc.body), s.scan.meta[i].of(s.body))
+		}
+		if same {
+			return s.metadata
+		}
+		return parseMetadata(sc.body, sc.meta)
+	}
+	sameFamily := func(a, b *family) bool { return *a == *b }
+	if sc.metadata.conflicts == s.metadata.conflicts &&
+		maps.EqualFunc(sc.metadata.families, s.metadata.families, sameFamily) {
+		return s.metadata
+	}
+	return sc.metadata
+}
+
+// apply makes a page of what a scanner found.
+func (s *Source) apply(sc *scan, meta *metadata, rw Rewriter) {
+	var (
+		// stale groups must be asked about again; dirty ones need a new layout.
+		stale = make([]bool, len(s.groups))
+		dirty = make([]bool, len(s.groups))
+		lines = make([]int, len(s.groups))
+
+		changed = sc.changed
+	)
+	for i := range s.groups {
+		g := &s.groups[i]
+		epoch := rw.Epoch(g.name)
+		stale[i] = epoch != g.epoch || meta != s.metadata
+		dirty[i] = stale[i] || sc.moved[uint32(i)]
+		g.epoch = epoch
+	}
+	if meta != s.metadata {
+		s.metadata = meta
+		clear(s.families)
+	}
+	for i := range sc.lines {
+		l := &sc.lines[i]
+		if l.slot != slotNew {
+			if l.group != noGroup {
+				lines[l.group]++
+			}
+			continue
+		}
+		s.resolveNew(l, sc.body, rw)
+		if l.group == noGroup {
+			continue
+		}
+		if int(l.group) >= len(dirty) {
+			stale, dirty, lines = append(stale, false), append(dirty, true), append(lines, 0)
+		}
+		dirty[l.group] = true
+		lines[l.group]++
+	}
+	for i := range s.groups {
+		g := &s.groups[i]
+		dirty[i] = dirty[i] || lines[i] != g.lines
+		changed = changed || dirty[i]
+		g.lines = lines[i]
+	}
+	if changed {
+		s.rebuild(sc, stale, dirty, rw)
+		s.settleGroups(sc)
+	}
+	s.texts, s.fresh = nil, nil
+	s.scan = sc
+	s.page = s.newPage(sc, changed)
+}
+
+// resolveNew settles the group of a line that was not on the last page, and
+// what becomes of it.
+func (s *Source) resolveNew(l *line, body []byte, rw Rewriter) {
+	lset, ok := s.labels(l.series.of(body))
+	if !ok {
+		l.group, l.slot = noGroup, slotInvalid
+		return
+	}
+	name := rw.Group(lset)
+	i, known := s.byName[name]
+	if !known {
+		i = uint32(len(s.groups))
+		s.byName[name] = i
+		s.groups = append(s.groups, group{name: name, epoch: rw.Epoch(name)})
+	}
+	l.group = i
+	l.slot = slotFresh + uint32(len(s.fresh))
+	s.fresh = append(s.fresh, s.rewrite(name, lset, rw))
+}
+
+// labels parses a series. It reports false for one that Prometheus would parse
+// but not take.
+func (s *Source) labels(series []byte) (labels.Labels, bool) {
+	c := cursor{b: series}
+	if err := c.series(&s.syntax); err != nil {
+		return labels.EmptyLabels(), false
+	}
+	str := string(series)
+	name := unescape(str[s.syntax.name[0]:s.syntax.name[1]], true)
+	if name == "" || len(str) > maxSeries {
+		return labels.EmptyLabels(), false
+	}
+	s.builder.Reset()
+	s.builder.Add(labels.MetricName, name)
+	for _, l := range s.syntax.labels {
+		// An empty label is the same as none.
+		if l[2] < l[3] {
+			s.builder.Add(unescape(str[l[0]:l[1]], true), unescape(str[l[2]:l[3]], true))
+		}
+	}
+	s.builder.Sort()
+	lset := s.builder.Labels()
+	return lset, validLabels(lset)
+}
+
+// maxSeries is how much text a series can have. Prometheus's label sets can't
+// hold names and values of 16 MiB, and panic.
+const maxSeries = 1<<24 - 1
+
+// rewrite asks rw about a series and finds its family.
+func (s *Source) rewrite(group string, lset labels.Labels, rw Rewriter) outcome {
+	from := lset.Get(labels.MetricName)
+	out, decided := rw.Rewrite(group, lset)
+	switch {
+	case decided == DropRule:
+		return outcome{slot: slotDropped}
+	case decided == DropReserved:
+		return outcome{slot: slotReserved}
+	case decided != Keep || !validLabels(out):
+		return outcome{slot: slotInvalid}
+	}
+	f, suf := s.metadata.lookup(from)
+	if to := out.Get(labels.MetricName); to != from {
+		f, suf = f.rename(suf, to)
+	}
+	return outcome{sample: sample{family: s.share(f), suffix: suf, text: s.intern(out)}}
+}
+
+// share makes equal families one.
+func (s *Source) share(f family) *family {
+	p := s.families[f]
+	if p == nil {
+		p = &f
+		s.families[f] = p
+	}
+	return p
+}
+
+// intern renders a label text. Series of different families often share it.
+func (s *Source) intern(lset labels.Labels) string {
+	s.text = appendLabelText(s.text[:0], lset)
+	if t, ok := s.texts[string(s.text)]; ok {
+		return t
+	}
+	t := string(s.text)
+	if s.texts == nil {
+		s.texts = make(map[string]string)
+	}
+	s.texts[t] = t
+	return t
+}
+
+// rebuild makes new layouts for the dirty groups.
+func (s *Source) rebuild(sc *scan, stale, dirty []bool, rw Rewriter) {
+	// The lines of the dirty groups, group by group.
+	starts := make([]int, len(s.groups)+1)
+	for i := range s.groups {
+		starts[i+1] = starts[i]
+		if dirty[i] {
+			starts[i+1] += s.groups[i].lines
+		}
+	}
+	sorted := make([]uint32, starts[len(s.groups)])
+	fill := append([]int(nil), starts...)
+	for i := range sc.lines {
+		if g := sc.lines[i].group; g != noGroup && dirty[g] {
+			sorted[fill[g]] = uint32(i)
+			fill[g]++
+		}
+	}
+	for i := range s.groups {
+		if dirty[i] {
+			s.rebuildGroup(&s.groups[i], sc, sorted[starts[i]:starts[i+1]], stale[i], rw)
+		}
+	}
+}
+
+func (s *Source) rebuildGroup(g *group, sc *scan, numbers []uint32, stale bool, rw Rewriter) {
+	g.dropped, g.reserved, g.invalid, g.duplicates = 0, 0, 0, 0
+	samples := make([]sample, 0, len(numbers))
+	placed := make([]uint32, 0, len(numbers))
+	for _, n := range numbers {
+		l := &sc.lines[n]
+		v := s.outcome(g, l, sc.body, stale, rw)
+		switch v.slot {
+		case slotDropped:
+			g.dropped++
+			l.slot = v.slot
+		case slotReserved:
+			g.reserved++
+			l.slot = v.slot
+		case slotInvalid:
+			g.invalid++
+			l.slot = v.slot
+		default:
+			samples = append(samples, v.sample)
+			placed = append(placed, n)
+		}
+	}
+	l, slots := buildLayout(samples)
+	for i, slot := range slots {
+		sc.lines[placed[i]].slot = slot
+		if slot == slotDuplicate {
+			g.duplicates++
+		}
+	}
+	if g.layout == nil || !g.layout.equal(l) {
+		g.layout = l
+	}
+}
+
+// outcome finds out what becomes of a line, from what is known already if
+// possible.
+func (s *Source) outcome(g *group, l *line, body []byte, stale bool, rw Rewriter) outcome {
+	known := !stale && g.layout != nil && !g.layout.rearranged
+	switch {
+	case l.slot == slotDropped || l.slot == slotReserved || l.slot == slotInvalid:
+		if !stale {
+			return outcome{slot: l.slot}
+		}
+	case l.slot == slotDuplicate:
+	case l.slot >= slotFresh:
+		return s.fresh[l.slot-slotFresh]
+	case known:
+		ref := g.layout.series[l.slot]
+		return outcome{sample: sample{family: g.layout.familyOf(l.slot), suffix: ref.suffix, text: ref.text}}
+	}
+	lset, _ := s.labels(l.series.of(body))
+	return s.rewrite(g.name, lset, rw)
+}
+
+// settleGroups forgets the groups that have no lines any more, and puts the
+// others in the order in which the page has them.
+func (s *Source) settleGroups(sc *scan) {
+	const unseen = math.MaxUint32
+	now := make([]uint32, len(s.groups)) // numbers of the groups in the new order
+	for i := range now {
+		now[i] = unseen
+	}
+	order := make([]group, 0, len(s.groups))
+	for i := range sc.lines {
+		l := &sc.lines[i]
+		if l.group == noGroup {
+			continue
+		}
+		if now[l.group] == unseen {
+			now[l.group] = uint32(len(order))
+			order = append(order, s.groups[l.group])
+		}
+		l.group = now[l.group]
+	}
+	base := uint32(0)
+	clear(s.byName)
+	for i := range order {
+		s.byName[order[i].name] = uint32(i)
+		order[i].base = base
+		base += uint32(len(order[i].layout.series))
+	}
+	s.groups = order
+}
+
+// newPage fills the groups' layouts with values.
+func (s *Source) newPage(sc *scan, changed bool) *Page {
+	p := &Page{blocks: make([]Block, len(s.groups)), names: s.page.names, index: s.page.index}
+	p.stats.Bytes = int64(len(sc.body))
+	p.stats.MetadataConflicts = s.metadata.conflicts
+	if changed || p.index == nil {
+		p.names = make([]string, len(s.groups))
+		p.index = maps.Clone(s.byName)
+		for i := range s.groups {
+			p.names[i] = s.groups[i].name
+		}
+	}
+	total := 0
+	for i := range s.groups {
+		g := &s.groups[i]
+		total += len(g.layout.series)
+		p.stats.Dropped += g.dropped
+		p.stats.Reserved += g.reserved
+		p.stats.Invalid += g.invalid
+		p.stats.Duplicates += g.duplicates
+	}
+	p.stats.Series = total
+
+	values := make([]span, total)
+	var stamps []int64
+	if sc.stamps != nil {
+		stamps = make([]int64, total)
+	}
+	for i := range sc.lines {
+		l := &sc.lines[i]
+		switch {
+		case l.group == noGroup:
+			p.stats.Invalid++
+		case l.slot < slotFresh:
+			at := s.groups[l.group].base + l.slot
+			values[at] = l.value
+			if stamps != nil {
+				stamps[at] = sc.stamps[i]
+			}
+		}
+	}
+	for i := range s.groups {
+		g := &s.groups[i]
+		from, to := g.base, g.base+uint32(len(g.layout.series))
+		b := &p.blocks[i]
+		b.layout, b.body, b.values = g.layout, sc.body, values[from:to:to]
+		if stamps != nil {
+			b.stamps = stamps[from:to:to]
+		}
+	}
+	for i, x := range sc.exemplars {
+		if l := &sc.lines[i]; l.group != noGroup && l.slot < slotFresh {
+			p.blocks[l.group].addExemplar(l.slot, x)
+		}
+	}
+	return p
+}
+
+// Page is one version of an upstream page. It is immutable.
+type Page struct {
+	names  []string
+	index  map[string]uint32 // numbers of names and blocks
+	blocks []Block
+	stats  Stats
+}
+
+// Stats counts what a page had, and what became of it.
+type Stats struct {
+	Series            int   // in the page's blocks
+	Duplicates        int   // left out: the same as another series of the block
+	Dropped           int   // left out: by rule
+	Reserved          int   // left out: under a name that is not upstream's to use
+	Invalid           int   // left out: not what Prometheus would take, before or after the rules
+	MetadataConflicts int   // HELP, TYPE and UNIT lines that contradict an earlier one
+	Bytes             int64 // of the page as upstream sent it
+}
+
+// Groups returns the groups in the order in which the page has them. The caller
+// must not change the slice.
+func (p *Page) Groups() []string { return p.names }
+
+// Block returns the series of a group, or nil if the page has none such.
+func (p *Page) Block(group string) *Block {
+	if i, ok := p.index[group]; ok {
+		return &p.blocks[i]
+	}
+	return nil
+}
+
+// Stats returns the page's counts.
+func (p *Page) Stats() Stats { return p.stats }
