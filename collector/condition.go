@@ -1,0 +1,132 @@
+package collector
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+)
+
+// condition is whether something that is tried again and again works, and since
+// when. It exists so that changes are logged, and nothing else is.
+type condition struct {
+	tried       bool
+	err         error     // why the latest attempt failed, nil if it did not
+	reason      string    // kind of err, for telling whether it is still the same trouble
+	since       time.Time // when it began to fail, or to work
+	lastSuccess time.Time // zero if never
+}
+
+// change is what an attempt made of a condition.
+type change int
+
+const (
+	noChange change = iota
+	firstSuccess
+	nowFailing // or failing for another reason than before
+	recovered
+)
+
+// observe takes in an attempt's end and returns the condition after it, how it
+// changed, and for how long the former condition lasted.
+func (c condition) observe(now time.Time, err error) (condition, change, time.Duration) {
+	next := condition{tried: true, err: err, since: c.since, lastSuccess: c.lastSuccess}
+	lasted := time.Duration(0)
+	if c.tried {
+		lasted = age(now, c.since)
+	}
+	if err == nil {
+		next.lastSuccess = now
+		switch {
+		case !c.tried:
+			next.since = now
+			return next, firstSuccess, lasted
+		case c.err != nil:
+			next.since = now
+			return next, recovered, lasted
+		}
+		return next, noChange, lasted
+	}
+	next.reason = reason(err)
+	switch {
+	case !c.tried || c.err == nil:
+		next.since = now
+		return next, nowFailing, lasted
+	case next.reason != c.reason:
+		return next, nowFailing, lasted
+	}
+	return next, noChange, lasted
+}
+
+// ok tells whether the latest attempt worked.
+func (c condition) ok() bool { return c.tried && c.err == nil }
+
+// refusedError says that an answer came whole but cannot be what was asked for.
+type refusedError struct {
+	reason string // label value
+	text   string
+}
+
+func (e *refusedError) Error() string { return e.text }
+
+// reason returns the kind of an error as a label value.
+func reason(err error) string {
+	var refused *refusedError
+	var parse *exposition.ParseError
+	var request *api.Error
+	switch {
+	case errors.As(err, &refused):
+		return refused.reason
+	case errors.As(err, &parse):
+		return "parse"
+	case errors.As(err, &request):
+		return string(request.Kind)
+	}
+	return "other"
+}
+
+// refusedPage tells whether err is about the content of an answer that came with
+// status 200, rather than about getting one.
+func refusedPage(err error) bool {
+	var refused *refusedError
+	var parse *exposition.ParseError
+	var request *api.Error
+	switch {
+	case errors.As(err, &refused), errors.As(err, &parse):
+		return true
+	case errors.As(err, &request):
+		return request.StatusCode == http.StatusOK
+	}
+	return false
+}
+
+// resultOf tells the planner how a request ended.
+func resultOf(err error) Result {
+	if err == nil {
+		return ResultOK
+	}
+	var request *api.Error
+	if errors.As(err, &request) {
+		switch code := request.StatusCode; {
+		case code == http.StatusUnauthorized, code == http.StatusForbidden,
+			code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
+			return ResultFailed
+		case code >= 400 && code < 500:
+			return ResultRefused
+		}
+	}
+	return ResultFailed
+}
+
+// String says how it stands, for people.
+func (c condition) String() string {
+	switch {
+	case !c.tried:
+		return "the first request has not been answered yet"
+	case c.err != nil:
+		return c.err.Error()
+	}
+	return "all is well"
+}

@@ -1,0 +1,185 @@
+package collector
+
+import (
+	"fmt"
+	"hash/fnv"
+	"sort"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+)
+
+// Labels that upstream puts on every series, and that the program's own series
+// carry as well.
+const (
+	orgLabel     = "clickhouse_org"
+	serviceLabel = "postgres_service"
+	nameLabel    = "postgres_service_name"
+)
+
+// EnrichLabel is one fact of the inventory that every series of a service carries
+// as a label. [ParseEnrichLabels] makes them.
+type EnrichLabel struct {
+	token string // as the user wrote it: "region", "tag:team"
+	label string // the label's name on the series
+	tag   string // the tag's key, for tag:<key>
+}
+
+// String returns the token, as the user wrote it.
+func (l EnrichLabel) String() string { return l.token }
+
+// LabelName returns the name of the label on the series.
+func (l EnrichLabel) LabelName() string { return l.label }
+
+// value returns the label's value for a service; "" means no label.
+func (l EnrichLabel) value(s *api.Service, hostname string) string {
+	switch l.token {
+	case "name":
+		return s.Name
+	case "region":
+		return s.Region
+	case "size":
+		return s.Size
+	case "state":
+		return s.State
+	case "provider":
+		return s.Provider
+	case "version":
+		return s.PostgresVersion
+	case "ha-type":
+		return s.HAType
+	case "is-primary":
+		return strconv.FormatBool(s.IsPrimary)
+	case "hostname":
+		return hostname
+	}
+	for _, tag := range s.Tags {
+		if tag.Key == l.tag {
+			if tag.Value == "" {
+				// An empty value is no label at all to Prometheus, and the tag
+				// would be lost.
+				return "true"
+			}
+			return tag.Value
+		}
+	}
+	return ""
+}
+
+const enrichTokens = "name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>"
+
+// ParseEnrichLabels understands name, region, size, state, provider, version,
+// ha-type, is-primary, hostname and tag:<key>, given one by one or joined by
+// commas; nothing, or only empty strings, means no labels. A tag without a value
+// gives its label the value "true". Two tags that would become the same label, and
+// anything else, are an error.
+func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
+	var parsed []EnrichLabel
+	from := map[string]string{}
+	for _, token := range strings.Split(strings.Join(s, ","), ",") {
+		token = strings.TrimSpace(token)
+		l := EnrichLabel{token: token}
+		switch token {
+		case "":
+			continue
+		case "name", "region", "size", "state", "provider", "version", "ha-type", "is-primary", "hostname":
+			l.label = "postgres_" + mangle(token)
+			if token == "name" {
+				l.label = nameLabel
+			}
+		default:
+			key, isTag := strings.CutPrefix(token, "tag:")
+			if !isTag {
+				return nil, fmt.Errorf("unknown label %q to enrich with: choose among %s", token, enrichTokens)
+			}
+			if key == "" {
+				return nil, fmt.Errorf("label %q to enrich with names no tag: write tag:<key>", token)
+			}
+			l.tag, l.label = key, "postgres_tag_"+mangle(key)
+		}
+		if other, taken := from[l.label]; taken {
+			if other == token {
+				return nil, fmt.Errorf("label %q to enrich with is given twice: give it once", token)
+			}
+			return nil, fmt.Errorf("labels %q and %q to enrich with both become %s: choose one of them", other, token, l.label)
+		}
+		from[l.label] = token
+		parsed = append(parsed, l)
+	}
+	return parsed, nil
+}
+
+// inlineLabels returns the labels that every series of the service gets unless it
+// has them already.
+func inlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []labels.Label {
+	var inline []labels.Label
+	for _, l := range chosen {
+		if v := l.value(s, hostname); v != "" {
+			inline = append(inline, labels.Label{Name: l.label, Value: v})
+		}
+	}
+	return inline
+}
+
+// mangle turns a tag's key into (the rest of) a label name.
+func mangle(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, key)
+}
+
+// tagLabels returns the labels of the tags of one service: tag_<key> with the tag's
+// value, tagpresent_<key> with "true" for a tag that has none.
+//
+// Keys that become the same label once mangled (a.b, a-b) are told apart by a hash
+// of the key at the end of the name, except for a key that needed no mangling (a_b),
+// which keeps its name. So the names depend neither on the order of the tags nor on
+// how many others collide.
+func tagLabels(tags []api.Tag) []labels.Label {
+	tags = append([]api.Tag(nil), tags...)
+	sort.Slice(tags, func(i, j int) bool {
+		if tags[i].Key != tags[j].Key {
+			return tags[i].Key < tags[j].Key
+		}
+		return tags[i].Value < tags[j].Value
+	})
+	keys := map[string]string{} // mangled → the first key that became it
+	shared := map[string]bool{}
+	for _, tag := range tags {
+		name := mangle(tag.Key)
+		if first, taken := keys[name]; taken && first != tag.Key {
+			shared[name] = true
+			continue
+		}
+		keys[name] = tag.Key
+	}
+	taken := map[string]bool{}
+	var list []labels.Label
+	for i, tag := range tags {
+		if i > 0 && tags[i-1].Key == tag.Key {
+			continue // upstream's keys are unique; one of two is all a label can hold
+		}
+		name := mangle(tag.Key)
+		if shared[name] && name != tag.Key {
+			h := fnv.New32a()
+			h.Write([]byte(tag.Key))
+			name += fmt.Sprintf("_%08x", h.Sum32())
+			for _, exists := keys[name]; exists || taken[name]; _, exists = keys[name] {
+				name += "_"
+			}
+			taken[name] = true
+		}
+		l := labels.Label{Name: "tag_" + name, Value: tag.Value}
+		if tag.Value == "" {
+			l = labels.Label{Name: "tagpresent_" + name, Value: "true"}
+		}
+		list = append(list, l)
+	}
+	return list
+}

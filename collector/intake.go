@@ -1,0 +1,341 @@
+package collector
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/go-kit/log/level"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+)
+
+// takeAnyList takes in the answer to a list call.
+func (w *worker) takeAnyList(a answer, now time.Time) error {
+	if a.err == nil && len(a.services) == 0 && len(w.listed) > 0 && !w.unconfirmed {
+		// A fleet does not vanish by one empty answer; an upstream that has lost
+		// its database for a moment would look the same.
+		w.unconfirmed = true
+		level.Warn(w.logger).Log("msg", "the list of services is empty although it was not before; waiting for the next one to confirm it",
+			"services", len(w.listed))
+		return nil
+	}
+	w.observe(&w.listing, now, a.err, a.request.Endpoint, "inventory read")
+	if a.err != nil {
+		return a.err
+	}
+	w.unconfirmed = false
+	w.takeList(a.services, now, false)
+	return nil
+}
+
+// takeList makes a list of services the inventory; again says that it is not a new
+// list, but has to be looked at anew.
+func (w *worker) takeList(list []api.Service, fetchedAt time.Time, again bool) {
+	w.listed = list
+	services := canonical(list)
+	total := len(services)
+	excluded := map[string]struct{}{}
+	for id, s := range services {
+		if !w.config.Selection.Match(s) || !w.config.Shard.Owns(id) {
+			excluded[id] = struct{}{}
+			delete(services, id)
+		}
+	}
+	reselected := false
+	for id := range w.excluded {
+		if _, still := excluded[id]; !still {
+			reselected = true
+		}
+	}
+	w.excluded = excluded
+
+	inv, change := w.nextInventory(w.inventory, services, fetchedAt, again)
+	w.inventory = inv
+	w.rewriter.inventory = inv.services
+	for _, id := range change.removed {
+		w.forget(id)
+		if _, out := excluded[id]; !out {
+			w.tombstones[id] = fetchedAt
+		}
+	}
+	for id := range excluded {
+		w.forget(id)
+	}
+	for id := range services {
+		delete(w.tombstones, id)
+		delete(w.unknownNames, id)
+	}
+	for id := range w.samples {
+		if inv.services[id] == nil && !w.exports(id, w.samples[id].fetchedAt) {
+			w.forget(id)
+		}
+	}
+	if change.labels || reselected || again {
+		w.rewrite()
+	}
+
+	planned := make([]PlannedService, 0, len(inv.ids))
+	for _, id := range inv.ids {
+		planned = append(planned, PlannedService{ID: id, State: inv.services[id].State})
+	}
+	w.plan.SetInventory(time.Now(), planned, total)
+}
+
+// forget drops what is held of a service.
+func (w *worker) forget(id string) {
+	delete(w.samples, id)
+	delete(w.own, id)
+	delete(w.ownBytes, id)
+	delete(w.failed, id)
+	delete(w.hostnames, id)
+	delete(w.unknownNames, id)
+}
+
+// exports tells whether series of a service, from a page of that time, are wanted:
+// not of services that were left out by choice or belong to another shard, nor of
+// one that has just left the inventory.
+func (w *worker) exports(id string, pageAt time.Time) bool {
+	if w.inventory != nil && w.inventory.services[id] != nil {
+		return true
+	}
+	if _, out := w.excluded[id]; out {
+		return false
+	}
+	if buried, dead := w.tombstones[id]; dead && pageAt.Before(buried.Add(tombstoneAge)) {
+		return false
+	}
+	if id == "" {
+		// Series of no service are for the first shard, lest they come twice.
+		return w.config.Shard.Count <= 1 || w.config.Shard.Index == 0
+	}
+	// Nothing is known of the service that a selection could be held against.
+	return w.config.Selection == nil && w.config.Shard.Owns(id)
+}
+
+// rewrite applies the rules and the inventory to the pages held once more.
+func (w *worker) rewrite() {
+	if !w.pageAt.IsZero() {
+		w.rewriter.only = ""
+		if page, err := w.source.Rewrite(w.rewriter); err == nil {
+			for _, id := range page.Groups() {
+				old := w.samples[id]
+				switch {
+				case !w.exports(id, w.pageAt):
+				case old == nil:
+					w.samples[id] = &sample{block: page.Block(id), fetchedAt: w.pageAt, changedAt: w.pageAt, figures: newFigures(page.Block(id), nil)}
+				case !old.own && old.fetchedAt.Equal(w.pageAt):
+					w.relabelled(id, old, page.Block(id))
+				}
+			}
+		}
+	}
+	for id, source := range w.own {
+		old := w.samples[id]
+		if old == nil || !old.own {
+			continue
+		}
+		w.rewriter.only = id
+		if page, err := source.Rewrite(w.rewriter); err == nil && page.Block(id) != nil {
+			w.relabelled(id, old, page.Block(id))
+		}
+	}
+}
+
+// relabelled replaces the series of a sample by the same ones with other labels.
+func (w *worker) relabelled(id string, old *sample, block *exposition.Block) {
+	if block == old.block {
+		return
+	}
+	next := *old
+	next.block = block
+	w.samples[id] = &next
+}
+
+// hasSeries tells whether a page holds anything but comments.
+func hasSeries(page []byte) bool {
+	for len(page) > 0 {
+		line, rest, _ := bytes.Cut(page, []byte{'\n'})
+		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' {
+			return true
+		}
+		page = rest
+	}
+	return false
+}
+
+// mayBeEmpty tells whether an organization's page without series is believable.
+func (w *worker) mayBeEmpty(now time.Time) bool {
+	if w.inventory == nil {
+		return false
+	}
+	for id, r := range w.inventory.services {
+		if !r.running() {
+			continue
+		}
+		justStarted := !r.runningSince.IsZero() && age(now, r.runningSince) < emptyPageGrace
+		if w.samples[id] != nil || !justStarted {
+			return false
+		}
+	}
+	return true
+}
+
+// takePage takes in the answer to a call for the organization's page.
+func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
+	w.pageTried = true
+	err := a.err
+	if err == nil && !hasSeries(a.page.Body) && !w.mayBeEmpty(now) {
+		err = &refusedError{"empty", "the organization's metrics page is empty, which the list of services does not explain: upstream is in trouble, the last good page is kept"}
+	}
+	var page *exposition.Page
+	if err == nil {
+		w.rewriter.only = ""
+		page, err = w.source.Decode(a.page.Body, a.page.ContentType, w.rewriter)
+	}
+	if err != nil && resultOf(err) == ResultRefused && w.inventory != nil && len(w.inventory.ids) > 1 {
+		// Upstream may refuse the page of an organization with too many services:
+		// then every service's own page is read, and nothing is wrong.
+		if w.paging.err == nil {
+			level.Info(w.logger).Log("msg", "upstream refuses the organization's metrics page; reading the services' own pages instead", "err", err)
+		}
+		w.paging = condition{tried: true, err: err, reason: reason(err), since: now, lastSuccess: w.paging.lastSuccess}
+		w.onPage = map[string]struct{}{}
+		return err
+	}
+	w.observe(&w.paging, now, err, a.request.Endpoint, "metrics read")
+	w.measureErr = err
+	if err != nil {
+		return err
+	}
+	at := a.receivedAt(now)
+	w.measuredAt = at
+	w.c.health.dropped(w.label(), page.Stats())
+	w.pageAt, w.pageBytes = at, int64(len(a.page.Body))
+	onPage := make(map[string]struct{}, len(page.Groups()))
+	for _, id := range page.Groups() {
+		onPage[id] = struct{}{}
+		if id != "" {
+			outcome.Services = append(outcome.Services, id)
+		}
+		if w.exports(id, at) && w.newSample(id, page.Block(id), at, false) {
+			outcome.Changed = true
+		}
+	}
+	w.onPage = onPage
+	// What the inventory does not know lives only as long as upstream names it.
+	for id := range w.samples {
+		if _, named := onPage[id]; !named && (w.inventory == nil || w.inventory.services[id] == nil) {
+			w.forget(id)
+			outcome.Changed = true
+		}
+	}
+	for id := range w.unknownNames {
+		if _, named := onPage[id]; !named {
+			delete(w.unknownNames, id)
+		}
+	}
+	for id, buried := range w.tombstones {
+		if !at.Before(buried.Add(tombstoneAge)) {
+			delete(w.tombstones, id)
+		}
+	}
+	return nil
+}
+
+// newSample makes a block the newest metrics of a service, and tells whether they
+// differ from the last.
+func (w *worker) newSample(id string, block *exposition.Block, at time.Time, own bool) (changed bool) {
+	old := w.samples[id]
+	next := &sample{block: block, fetchedAt: at, changedAt: at, own: own}
+	if old != nil && old.block != nil && old.block.Fingerprint() == block.Fingerprint() {
+		next.changedAt, next.figures = old.changedAt, old.figures
+	} else {
+		next.figures = newFigures(block, old)
+	}
+	w.samples[id] = next
+	if !own {
+		delete(w.own, id)
+		delete(w.ownBytes, id)
+		delete(w.failed, id)
+	}
+	return next.changedAt.Equal(at)
+}
+
+// takeServicePage takes in the answer to a call for a service's own page.
+func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) error {
+	id, err := a.request.Service, a.err
+	if w.inventory != nil && w.inventory.services[id] == nil {
+		return err // the service has gone in the meantime
+	}
+	if err == nil && !hasSeries(a.page.Body) && w.inventory != nil && w.inventory.services[id].running() {
+		err = &refusedError{"empty", "the service's metrics page is empty although it is running: upstream is in trouble, the last good page is kept"}
+	}
+	var page *exposition.Page
+	source := w.own[id]
+	if err == nil {
+		if source == nil {
+			source = exposition.NewSource()
+		}
+		w.rewriter.only = id
+		page, err = source.Decode(a.page.Body, a.page.ContentType, w.rewriter)
+	}
+	if err != nil {
+		w.failed[id] = err
+		if resultOf(err) != ResultRefused && (!w.pageTried || w.paging.err != nil) {
+			w.measureErr = err
+		}
+		w.observeSweep(now)
+		return err
+	}
+	delete(w.failed, id)
+	w.observeSweep(now)
+	if !w.paging.tried || w.paging.err != nil {
+		w.measureErr = nil
+	}
+	at := a.receivedAt(now)
+	w.measuredAt = at
+	w.c.health.dropped(w.label(), page.Stats())
+	if block := page.Block(id); block != nil {
+		outcome.Changed = w.newSample(id, block, at, true)
+		w.own[id], w.ownBytes[id] = source, int64(len(a.page.Body))
+	}
+	outcome.Services = []string{id}
+	return nil
+}
+
+// observeSweep keeps the condition of the services' own pages: it fails from the
+// first service whose page cannot be had until all can, so that one service in
+// trouble does not make a line at every turn.
+func (w *worker) observeSweep(now time.Time) {
+	var err error
+	if len(w.failed) > 0 {
+		err = w.failed[slices.Min(slices.Collect(maps.Keys(w.failed)))]
+		if w.sweeping.err != nil {
+			w.sweeping.err = err
+			return
+		}
+	}
+	next, changed, lasted := w.sweeping.observe(now, err)
+	w.sweeping = next
+	switch changed {
+	case nowFailing:
+		level.Warn(w.logger).Log("msg", "a service's own metrics page cannot be read; its last good one is served until it is too old",
+			"endpoint", api.EndpointServiceMetrics, "reason", next.reason, "err", err)
+	case recovered:
+		level.Info(w.logger).Log("msg", "every service's own metrics page can be read again",
+			"endpoint", api.EndpointServiceMetrics, "after", lasted.Round(time.Second))
+	}
+}
+
+// takeDetail takes in what only the call for one service tells: its hostname.
+func (w *worker) takeDetail(a answer) {
+	id := a.request.Service
+	if a.err != nil || w.inventory == nil || w.inventory.services[id] == nil || w.hostnames[id] == a.detail.Hostname {
+		return
+	}
+	w.hostnames[id] = a.detail.Hostname
+	w.takeList(w.listed, w.inventory.fetchedAt, false)
+}

@@ -1,0 +1,94 @@
+package collector
+
+import (
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+)
+
+// Shard is the part of the services that this process exports, for fleets that
+// outgrow one process. The zero value is everything.
+//
+// A service belongs to exactly one of Count shards, by a hash of its id alone:
+// processes with the same Count agree without talking to each other, whatever
+// order, name, state or tags upstream gives the service.
+//
+// While the count is being changed, processes with the old and with the new one
+// run side by side. The hash is a consistent one (Lamping and Veach, "A Fast,
+// Minimal Memory, Consistent Hash Algorithm"): from n to m > n shards a service
+// stays where it was or moves to one of the new shards, and back again the same
+// way. Two orders of replacing processes follow from this, both without a moment
+// in which a service is exported by none:
+//
+//   - Growing, start the new shards first, then restart the old ones with the new
+//     count. A Kubernetes StatefulSet whose replicas and arguments are changed
+//     together does that.
+//   - Shrinking, restart the shards that stay with the new count first, then stop
+//     the others.
+//
+// Until the last process is replaced only the services that move, (m-n)/m of all,
+// are exported twice, by their old and their new shard; they are told apart by the
+// scraper's instance label. From then on, as before, every service is exported by
+// exactly one.
+type Shard struct {
+	Index int // 0 … Count-1
+	Count int // 0 is the same as 1
+}
+
+// Validate returns an error, with the remedy, for an index that is not in the count.
+func (s Shard) Validate() error {
+	switch {
+	case s.Count < 0:
+		return fmt.Errorf("the shard count must not be negative, but is %d", s.Count)
+	case s.Index < 0 || s.Index >= max(s.Count, 1):
+		return fmt.Errorf("the shard index must be from 0 to %d for a count of %d, but is %d", max(s.Count, 1)-1, max(s.Count, 1), s.Index)
+	}
+	return nil
+}
+
+// Owns reports whether the service of this id belongs to the shard.
+func (s Shard) Owns(id string) bool {
+	return s.Count <= 1 || shardOf(id, s.Count) == s.Index
+}
+
+// shardOf returns which of count shards a service belongs to. The result is part
+// of the contract between versions of the program: never change it.
+func shardOf(id string, count int) int {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id)) // never fails
+	key := h.Sum64()
+	var bucket, next int64 = -1, 0
+	for next < int64(count) {
+		bucket = next
+		key = key*2862933555777941757 + 1
+		next = int64(float64(bucket+1) * (float64(1<<31) / float64(key>>33+1)))
+	}
+	return int(bucket)
+}
+
+// OrdinalFromHostname returns the number that ends the name of a pod of a
+// Kubernetes StatefulSet, such as 3 for "exporter-3" or for
+// "exporter-3.exporter.monitoring.svc".
+func OrdinalFromHostname(hostname string) (int, error) {
+	pod, _, _ := strings.Cut(hostname, ".")
+	i := strings.LastIndexByte(pod, '-')
+	if i < 1 {
+		return 0, errNoOrdinal(hostname)
+	}
+	digits := pod[i+1:]
+	n, err := strconv.Atoi(digits)
+	// Atoi takes signs and leading zeros, which no ordinal has. The random end of
+	// another pod's name has five characters and might be all digits.
+	if err != nil || strconv.Itoa(n) != digits || n > maxOrdinal {
+		return 0, errNoOrdinal(hostname)
+	}
+	return n, nil
+}
+
+// maxOrdinal is far above any sensible number of shards.
+const maxOrdinal = 9999
+
+func errNoOrdinal(hostname string) error {
+	return fmt.Errorf("the host name %q does not end in the ordinal of a StatefulSet, such as exporter-3: give the shard index as a number", hostname)
+}

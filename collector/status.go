@@ -1,0 +1,207 @@
+package collector
+
+import (
+	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+)
+
+// Status is what the collector knows, for people and for service discovery. It holds
+// no secret.
+type Status struct {
+	Time          time.Time            `json:"time"`
+	Organizations []OrganizationStatus `json:"organizations"`
+}
+
+// OrganizationStatus is the state of one organization. Durations are in seconds.
+type OrganizationStatus struct {
+	ID   string `json:"id"` // "" until found
+	Name string `json:"name"`
+	// Up tells whether the latest requests for the list and for metrics worked.
+	Up bool `json:"up"`
+	// Error says in plain words what is wrong and what to do, "" if nothing is.
+	Error string `json:"error,omitempty"`
+
+	Inventory CallStatus `json:"inventory"` // the list of services
+	Metrics   CallStatus `json:"metrics"`   // the organization's page
+	Sweep     CallStatus `json:"sweep"`     // the services' own pages
+
+	// InventoryKnown tells whether Services is what upstream last said, as opposed
+	// to nothing having been heard yet: an empty list then means no services.
+	InventoryKnown bool `json:"inventory_known"`
+	// Unconfirmed tells that upstream's latest list was empty, which is not
+	// believed before it is repeated.
+	Unconfirmed bool `json:"unconfirmed,omitempty"`
+
+	// MetricsCall is how the organization's page is used.
+	MetricsCall OrganizationCall `json:"metrics_call"`
+	// Next is the request planned next; Endpoint is "" if there is none.
+	Next RequestStatus `json:"next_request"`
+	// PollSeconds is how long the latest request for metrics took, with its retries
+	// and its waits for the budget.
+	PollSeconds float64 `json:"poll_seconds,omitempty"`
+	// UpstreamRefreshSeconds is how often upstream renews its values, 0 where its
+	// rhythm is not known.
+	UpstreamRefreshSeconds float64 `json:"upstream_refresh_seconds,omitempty"`
+	// UpstreamRefreshNext is when upstream is expected to renew its values, zero
+	// where its rhythm is not known.
+	UpstreamRefreshNext time.Time `json:"upstream_refresh_next,omitzero"`
+
+	Budget             BudgetStatus    `json:"budget"`
+	MaxAgeSeconds      float64         `json:"max_age_seconds"`
+	RefreshSeconds     float64         `json:"refresh_period_seconds"` // planned
+	UnknownServices    int             `json:"unknown_services"`
+	UncoveredServices  int             `json:"uncovered_services"`
+	Series             int             `json:"series"`
+	PageBytes          int64           `json:"page_bytes"`
+	MetricsLastSuccess time.Time       `json:"metrics_last_success,omitzero"` // from whichever endpoint
+	ServicesByState    map[string]int  `json:"services_by_state"`
+	Services           []ServiceStatus `json:"services"`
+}
+
+// RequestStatus is a planned request.
+type RequestStatus struct {
+	Endpoint api.Endpoint `json:"endpoint,omitempty"`
+	Service  string       `json:"service,omitempty"`
+	At       time.Time    `json:"at,omitzero"`
+}
+
+// CallStatus is the state of one kind of request.
+type CallStatus struct {
+	Tried       bool      `json:"tried"`
+	OK          bool      `json:"ok"` // the latest one worked
+	Error       string    `json:"error,omitempty"`
+	Since       time.Time `json:"since,omitzero"` // it works, or fails, since then
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	AgeSeconds  float64   `json:"age_seconds,omitempty"` // since LastSuccess
+}
+
+// BudgetStatus is the state of the rate budget.
+type BudgetStatus struct {
+	Used          int       `json:"used"`
+	Limit         int       `json:"limit"`
+	WindowSeconds float64   `json:"window_seconds"`
+	PausedUntil   time.Time `json:"paused_until,omitzero"` // after upstream refused a request
+}
+
+// ServiceStatus is the state of one service.
+type ServiceStatus struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	// Known tells whether the inventory names the service; if not, only its id,
+	// name and metrics are known.
+	Known      bool      `json:"known"`
+	Provider   string    `json:"provider,omitempty"`
+	Region     string    `json:"region,omitempty"`
+	Size       string    `json:"size,omitempty"`
+	HAType     string    `json:"ha_type,omitempty"`
+	Version    string    `json:"version,omitempty"`
+	State      string    `json:"state,omitempty"`
+	Primary    bool      `json:"primary"`
+	Tags       []api.Tag `json:"tags,omitempty"` // sorted by key
+	Hostname   string    `json:"hostname,omitempty"`
+	StorageGiB float64   `json:"storage_gib,omitempty"`
+	CreatedAt  time.Time `json:"created_at,omitzero"`
+
+	Up             bool      `json:"up"`     // the latest request for its metrics brought them
+	Series         int       `json:"series"` // of upstream's that are served
+	LastSuccess    time.Time `json:"last_success,omitzero"`
+	LastChange     time.Time `json:"last_change,omitzero"` // when its values were first seen
+	DataAgeSeconds float64   `json:"data_age_seconds,omitempty"`
+	Error          string    `json:"error,omitempty"`
+
+	// What its metrics say, nil if they do not or are too old to be served.
+	CPUUsedRatio  *float64 `json:"cpu_used_ratio,omitempty"` // of all cores, between the last two changes
+	Connections   *float64 `json:"connections,omitempty"`    // in all states
+	DiskUsedRatio *float64 `json:"disk_used_ratio,omitempty"`
+}
+
+// Status returns what is known at the moment. It waits for nothing.
+func (c *Collector) Status() Status {
+	now := time.Now()
+	snap := c.current(now)
+	status := Status{Time: now.Round(0), Organizations: make([]OrganizationStatus, 0, len(snap.views))}
+	for _, v := range snap.views {
+		status.Organizations = append(status.Organizations, v.status(now))
+	}
+	return status
+}
+
+func (v *view) status(now time.Time) OrganizationStatus {
+	st := &v.state
+	usage := v.worker.config.API.Budget.Usage()
+	o := OrganizationStatus{
+		ID: v.id, Name: v.name, Up: st.up,
+		Inventory:      st.listing.status(now),
+		Metrics:        st.paging.status(now),
+		Sweep:          st.sweeping.status(now),
+		InventoryKnown: v.inventory != nil,
+		Unconfirmed:    st.unconfirmed,
+		MetricsCall:    st.plan.OrganizationCall,
+		PollSeconds:    st.pollTook.Seconds(),
+		Next:           RequestStatus{Endpoint: st.next.Endpoint, Service: st.next.Service, At: st.next.At.Round(0)},
+		Budget: BudgetStatus{
+			Used: usage.Used, Limit: usage.Limit, WindowSeconds: usage.Window.Seconds(), PausedUntil: usage.PausedUntil.Round(0),
+		},
+		MaxAgeSeconds:      v.worker.config.MaxAge.Seconds(),
+		RefreshSeconds:     st.plan.Period.Seconds(),
+		UnknownServices:    v.unknown,
+		UncoveredServices:  st.plan.Uncovered,
+		Series:             v.series,
+		PageBytes:          st.bytes,
+		MetricsLastSuccess: st.measuredAt.Round(0),
+		ServicesByState:    map[string]int{},
+		Services:           make([]ServiceStatus, 0, len(v.services)),
+	}
+	if st.plan.PhaseLearned {
+		o.UpstreamRefreshSeconds = st.plan.PhasePeriod.Seconds()
+		o.UpstreamRefreshNext = st.plan.PhaseNext.Round(0)
+	}
+	for _, c := range []condition{st.found, st.listing} {
+		if o.Error == "" && c.err != nil {
+			o.Error = c.err.Error()
+		}
+	}
+	if o.Error == "" && st.measureErr != nil {
+		o.Error = st.measureErr.Error()
+	}
+	for _, s := range v.services {
+		o.Services = append(o.Services, s.status(now))
+		if s.record != nil {
+			o.ServicesByState[s.record.State]++
+		}
+	}
+	return o
+}
+
+func (c condition) status(now time.Time) CallStatus {
+	s := CallStatus{Tried: c.tried, OK: c.ok(), Since: c.since.Round(0), LastSuccess: c.lastSuccess.Round(0)}
+	if c.err != nil {
+		s.Error = c.err.Error()
+	}
+	if !c.lastSuccess.IsZero() {
+		s.AgeSeconds = age(now, c.lastSuccess).Seconds()
+	}
+	return s
+}
+
+func (s *serviceView) status(now time.Time) ServiceStatus {
+	o := ServiceStatus{ID: s.id, Name: s.name, Up: s.up, Error: s.failed}
+	if r := s.record; r != nil {
+		o.Known = true
+		o.Provider, o.Region, o.Size, o.HAType = r.Provider, r.Region, r.Size, r.HAType
+		o.Version, o.State, o.Primary, o.Tags = r.PostgresVersion, r.State, r.IsPrimary, r.Tags
+		o.Hostname, o.StorageGiB, o.CreatedAt = r.hostname, r.StorageGiB, r.CreatedAt
+	}
+	if s.block != nil {
+		o.Series = s.block.Series()
+		if f := s.sample.figures; f != nil {
+			o.CPUUsedRatio, o.Connections, o.DiskUsedRatio = f.cpuUsed, f.connections, f.diskUsed
+		}
+	}
+	if s.sample != nil {
+		o.LastSuccess, o.LastChange = s.sample.fetchedAt.Round(0), s.sample.changedAt.Round(0)
+		o.DataAgeSeconds = age(now, s.sample.fetchedAt).Seconds()
+	}
+	return o
+}
