@@ -11,6 +11,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -255,7 +256,7 @@ func orFloat(n uint64, f float64) float64 {
 // labelsOf turns label pairs, and further names and values, into a label set.
 func labelsOf(name string, pairs []*dto.LabelPair, more ...string) (labels.Labels, error) {
 	b := labels.NewScratchBuilder(len(pairs) + 2)
-	b.Add(labels.MetricName, name)
+	b.Add(model.MetricNameLabel, name)
 	size := 0
 	for _, p := range pairs {
 		b.Add(p.GetName(), p.GetValue())

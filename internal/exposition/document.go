@@ -17,6 +17,7 @@ type Document struct {
 	plan  *plan
 	parts []Part
 	forms [syntaxes]form
+	tools *tools
 
 	legacyOnce sync.Once
 	legacy     *Document
@@ -78,8 +79,9 @@ func (d *Document) write(s syntax, w *writer) {
 // partsOf takes a composite family apart, for a format that can't have it
 // whole.
 func (d *Document) partsOf(f *planFamily) []planFamily {
-	var parts []planFamily
-	for _, s := range f.kind.suffixes() {
+	suffixes := f.kind.suffixes()
+	parts := make([]planFamily, 0, len(suffixes))
+	for _, s := range suffixes {
 		p := planFamily{family: f.part(s)}
 		for _, r := range f.runs {
 			series := d.parts[r.part].Block.layout.series
@@ -148,7 +150,9 @@ func (d *Document) withLegacyNames() *Document {
 			}
 		}
 	}
-	return Merge(Part{Block: b.build()})
+	legacy := Merge(Part{Block: b.build()})
+	legacy.tools = d.tools
+	return legacy
 }
 
 // legacyLabelText escapes the label names that need quotes.

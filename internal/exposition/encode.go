@@ -42,7 +42,7 @@ func Encode(f Format, e Encoding, docs ...*Document) Body {
 
 	var (
 		b     Body
-		total = &sums{}
+		total sums
 		tag   = xxhash.New()
 	)
 	add := func(chunks ...[]byte) {
@@ -57,11 +57,11 @@ func Encode(f Format, e Encoding, docs ...*Document) Body {
 		add([]byte(gzipHeader))
 	}
 	for _, d := range ds {
-		chunks, s := d.forms[f.syntax()].get(e, func(w *writer) { d.write(f.syntax(), w) })
-		add(chunks...)
-		total.crc = combineCRC(total.crc, s.crc, s.size)
-		total.size += s.size
-		fmt.Fprintf(tag, "%x %x ", s.hash, s.size)
+		enc := d.forms[f.syntax()].get(e, func(w *writer) { d.write(f.syntax(), w) }, d.tools)
+		add(enc.chunks...)
+		total.crc = combineCRC(total.crc, enc.sums.crc, enc.sums.size)
+		total.size += enc.sums.size
+		fmt.Fprintf(tag, "%x %x ", enc.sums.hash, enc.sums.size)
 	}
 	if f.syntax() == syntaxOpenMetrics {
 		const end = endOfOpenMetrics

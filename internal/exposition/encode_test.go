@@ -3,6 +3,7 @@ package exposition
 import (
 	"bytes"
 	stdgzip "compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -240,7 +241,11 @@ func compareOpenMetrics(t *testing.T, body []byte) {
 		t.Fatalf("Prometheus says %v, we say %v", wantErr, err)
 	}
 	if err != nil {
-		checkParseError(t, body, err.(*ParseError))
+		var pe *ParseError
+		if !errors.As(err, &pe) {
+			t.Fatalf("error is a %T", err)
+		}
+		checkParseError(t, body, pe)
 		return
 	}
 	diffPoints(t, want, decoded(t, page), true)

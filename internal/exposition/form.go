@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"hash"
 	"hash/crc32"
-	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -29,44 +29,49 @@ func (w *writer) room(n int) []byte {
 	return w.buf
 }
 
-// form is a document in one syntax.
+// form is a document in one syntax. What has been made already is handed out
+// without waiting for what is being made.
 type form struct {
-	mu sync.Mutex
-	// sums is known once the document has been written.
-	sums  *sums
-	plain [][]byte
-	gzip  []byte // deflate blocks, the last one not final
-	zstd  []byte // one frame
+	mu   sync.Mutex // held while something is made
+	made [encodings]atomic.Pointer[encoded]
 }
 
-// sums are what a form is known by.
+// encoded is a form in one encoding: plain, deflate blocks of which the last
+// one is not final, or a zstd frame.
+type encoded struct {
+	chunks [][]byte
+	sums   sums
+}
+
+// sums are what the plain form is known by.
 type sums struct {
 	size int64
 	crc  uint32
 	hash uint64
 }
 
-// get returns the form in one encoding, and its sums.
-func (f *form) get(e Encoding, write func(*writer)) ([][]byte, *sums) {
+// get returns the form in one encoding.
+func (f *form) get(e Encoding, write func(*writer), tools *tools) *encoded {
+	made := &f.made[e.number()]
+	if enc := made.Load(); enc != nil {
+		return enc
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	enc := made.Load()
+	if enc != nil {
+		return enc
+	}
 	switch e {
 	case Gzip:
-		if f.gzip == nil {
-			f.gzip = f.compress(write, deflate)
-		}
-		return [][]byte{f.gzip}, f.sums
+		enc = f.compress(write, tools, tools.deflate)
 	case Zstd:
-		if f.zstd == nil {
-			f.zstd = f.compress(write, zstdFrame)
-		}
-		return [][]byte{f.zstd}, f.sums
+		enc = f.compress(write, tools, tools.zstd)
 	default:
-		if f.plain == nil {
-			f.render(write)
-		}
-		return f.plain, f.sums
+		enc = render(write)
 	}
+	made.Store(enc)
+	return enc
 }
 
 // Sizes of the pieces that pages are written in.
@@ -75,20 +80,18 @@ const (
 	largePiece = 512 << 10
 )
 
-// render makes the uncompressed form.
-func (f *form) render(write func(*writer)) {
-	m := newMeter()
-	size := firstPiece
-	f.plain = [][]byte{}
+// render makes the plain form.
+func render(write func(*writer)) *encoded {
+	var (
+		enc  encoded
+		m    = newMeter()
+		size = firstPiece
+	)
 	keep := func(b []byte) {
-		if len(b) == 0 {
-			return
+		if len(b) > 0 {
+			m.add(b)
+			enc.chunks = append(enc.chunks, fit(b))
 		}
-		m.add(b)
-		if len(b) < cap(b)-cap(b)/8 {
-			b = bytes.Clone(b)
-		}
-		f.plain = append(f.plain, slices.Clip(b))
 	}
 	w := writer{flush: func(b []byte, n int) []byte {
 		keep(b)
@@ -97,54 +100,50 @@ func (f *form) render(write func(*writer)) {
 	}}
 	write(&w)
 	keep(w.buf)
-	f.sums = m.sums()
+	enc.sums = m.sums()
+	return &enc
 }
 
-// compress makes a compressed form. Unless the uncompressed form is there
-// already it passes through in pieces and is forgotten.
-func (f *form) compress(write func(*writer), to func(out *bytes.Buffer, size int64) io.WriteCloser) []byte {
-	var out bytes.Buffer
-	switch {
-	case f.plain != nil:
-		c := to(&out, f.sums.size)
-		for _, b := range f.plain {
-			_, _ = c.Write(b) // a bytes.Buffer takes everything
+// compress makes a compressed form. Unless the plain form is there already it
+// passes through in pieces and is forgotten.
+func (f *form) compress(write func(*writer), tools *tools, by func(*bytes.Buffer) compressor) *encoded {
+	var (
+		enc encoded
+		out bytes.Buffer
+		c   = by(&out)
+	)
+	if plain := f.made[Identity.number()].Load(); plain != nil {
+		for _, b := range plain.chunks {
+			c.write(b)
 		}
-		_ = c.Close()
-	default:
-		var (
-			m = newMeter()
-			c io.WriteCloser
-		)
-		w := writer{flush: func(b []byte, n int) []byte {
-			if cap(b) < largePiece {
-				// Grow as long as the page might be a small one.
-				return slices.Grow(b, max(2*cap(b), firstPiece, n))
-			}
-			if c == nil {
-				c = to(&out, unknownSize)
-			}
+		enc.sums = plain.sums
+	} else {
+		m := newMeter()
+		pass := func(b []byte) {
 			m.add(b)
-			_, _ = c.Write(b)
+			c.write(b)
+		}
+		w := writer{buf: tools.piece(), flush: func(b []byte, n int) []byte {
+			pass(b)
 			return slices.Grow(b[:0], n)
 		}}
 		write(&w)
-		m.add(w.buf)
-		if c == nil {
-			c = to(&out, int64(len(w.buf)))
-		}
-		_, _ = c.Write(w.buf)
-		_ = c.Close()
-		f.sums = m.sums()
+		pass(w.buf)
+		tools.putPiece(w.buf)
+		enc.sums = m.sums()
 	}
-	if b := out.Bytes(); len(b) > cap(b)-cap(b)/8 {
-		return slices.Clip(b)
-	}
-	return bytes.Clone(out.Bytes())
+	c.close()
+	enc.chunks = [][]byte{fit(out.Bytes())}
+	return &enc
 }
 
-// unknownSize is that of a page of more than largePiece bytes.
-const unknownSize = -1
+// fit returns b without much memory to spare.
+func fit(b []byte) []byte {
+	if len(b) < cap(b)-cap(b)/8 {
+		b = bytes.Clone(b)
+	}
+	return slices.Clip(b)
+}
 
 // meter sums up a form as it is written.
 type meter struct {
@@ -161,4 +160,4 @@ func (m *meter) add(b []byte) {
 	_, _ = m.hash.Write(b)
 }
 
-func (m *meter) sums() *sums { return &sums{m.size, m.crc, m.hash.Sum64()} }
+func (m *meter) sums() sums { return sums{m.size, m.crc, m.hash.Sum64()} }

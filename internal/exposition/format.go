@@ -68,3 +68,17 @@ const (
 	Gzip     Encoding = "gzip"
 	Zstd     Encoding = "zstd"
 )
+
+// encodings is how many there are.
+const encodings = 3
+
+func (e Encoding) number() int {
+	switch e {
+	case Gzip:
+		return 1
+	case Zstd:
+		return 2
+	default:
+		return 0
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/protobuf/encoding/protodelim"
 )
@@ -24,14 +25,14 @@ var goldenRules = map[string]Rewriter{
 		return true
 	}},
 	"rename.prom": rules{rewrite: func(b *labels.Builder) bool {
-		name := b.Get(labels.MetricName)
+		name := b.Get(model.MetricNameLabel)
 		switch {
 		case strings.HasPrefix(name, "h_"):
-			b.Set(labels.MetricName, "renamed"+name[1:])
+			b.Set(model.MetricNameLabel, "renamed"+name[1:])
 		case name == "torn_sum":
-			b.Set(labels.MetricName, "torn_total")
+			b.Set(model.MetricNameLabel, "torn_total")
 		case b.Get("to") != "":
-			b.Set(labels.MetricName, b.Get("to"))
+			b.Set(model.MetricNameLabel, b.Get("to"))
 			b.Del("to")
 		case name == "cut_bucket" && b.Get("le") == "+Inf":
 			return false

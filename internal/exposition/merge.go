@@ -25,11 +25,13 @@ func Merge(parts ...Part) *Document {
 }
 
 // Merger merges the same blocks again and again, in newer versions. As long as
-// only values change it need not compare a single series. Its zero value is
-// ready for use; it is not safe for concurrent use.
+// only values change it need not compare a single series. It also keeps what
+// encoding its documents needs from one to the next. Its zero value is ready
+// for use; it is not safe for concurrent use.
 type Merger struct {
 	layouts []*layout
 	plan    *plan
+	tools   *tools
 }
 
 // Merge does what the function Merge does.
@@ -45,7 +47,10 @@ func (m *Merger) Merge(parts ...Part) *Document {
 		}
 		m.plan = newPlan(m.layouts)
 	}
-	return &Document{plan: m.plan, parts: parts}
+	if m.tools == nil {
+		m.tools = new(tools)
+	}
+	return &Document{plan: m.plan, parts: parts, tools: m.tools}
 }
 
 // plan is how a document is put together from its parts' layouts. It knows no

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -34,7 +35,7 @@ func isNameByte(c byte) bool {
 func validLabels(lset labels.Labels) bool {
 	valid, named := true, false
 	lset.Range(func(l labels.Label) {
-		if l.Name == labels.MetricName {
+		if l.Name == model.MetricNameLabel {
 			named = l.Value != ""
 		}
 		valid = valid && l.Name != "" && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
@@ -54,7 +55,7 @@ func validLabels(lset labels.Labels) bool {
 func appendLabelText(dst []byte, lset labels.Labels) []byte {
 	open := byte('{')
 	lset.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName {
+		if l.Name != model.MetricNameLabel {
 			dst, open = appendLabel(dst, open, l.Name, l.Value)
 		}
 	})

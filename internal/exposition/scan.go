@@ -560,7 +560,7 @@ func (c *cursor) sampleEnd() (value span, ts int64, err error) {
 		return value, ts, nil
 	}
 
-	if next := c.token(); isDigit(next) {
+	if isDigit(c.token()) {
 		start := c.i
 		for isDigit(c.peek()) {
 			c.i++
@@ -568,7 +568,7 @@ func (c *cursor) sampleEnd() (value span, ts int64, err error) {
 		if ts, err = strconv.ParseInt(bytesAsString(c.b[start:c.i]), 10, 64); err != nil {
 			return value, ts, errTimestampSize
 		}
-		next = c.token()
+		c.token()
 	}
 	if c.peek() != '\n' {
 		return value, ts, errTimestamp

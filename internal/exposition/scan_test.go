@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
 	promexemplar "github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
@@ -82,10 +83,13 @@ func reference(body []byte, contentType string) (map[string]point, error) {
 		var lset labels.Labels
 		series, ts, v := p.Series()
 		p.Labels(&lset)
+		if _, duplicate := lset.HasDuplicateLabelNames(); duplicate {
+			continue
+		}
 		if s := strings.TrimLeft(string(series), " \t"); strings.HasPrefix(contentType, mediaText) && s != "" && s[0] != '{' {
 			// Prometheus takes blanks before a series for a part of its name.
 			b := labels.NewBuilder(lset)
-			b.Set(labels.MetricName, strings.TrimLeft(lset.Get(labels.MetricName), " \t"))
+			b.Set(model.MetricNameLabel, strings.TrimLeft(lset.Get(model.MetricNameLabel), " \t"))
 			lset = b.Labels()
 		}
 		pt := point{value: canonicalFloat(v)}
@@ -118,7 +122,7 @@ func decoded(t testing.TB, p *Page) map[string]point {
 				ref := b.layout.series[slot]
 				name := f.name + ref.suffix.String()
 				lb := labels.NewScratchBuilder(8)
-				lb.Add(labels.MetricName, name)
+				lb.Add(model.MetricNameLabel, name)
 				for rest := ref.text; ; {
 					n, v, next, _, ok := cutLabel(rest)
 					if !ok {
@@ -216,6 +220,7 @@ var textSeeds = []string{
 	"{} 1\n",
 	"a{\"b\"} 1\n",
 	"a{b=\"c\",b=\"d\"} 1\n",
+	"a{b=\"\",b=\"d\"} 1\n",
 	"a{__name__=\"b\"} 1\n",
 	"a{b=\"\"} 1\na 2\n",
 	"<!DOCTYPE html>\n<html>\n",

@@ -7,6 +7,7 @@ import (
 	"mime"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -254,16 +255,14 @@ func (s *Source) labels(series []byte) (labels.Labels, bool) {
 		return labels.EmptyLabels(), false
 	}
 	s.builder.Reset()
-	s.builder.Add(labels.MetricName, name)
+	s.builder.Add(model.MetricNameLabel, name)
 	for _, l := range s.syntax.labels {
-		// An empty label is the same as none.
-		if l[2] < l[3] {
-			s.builder.Add(unescape(str[l[0]:l[1]], true), unescape(str[l[2]:l[3]], true))
-		}
+		s.builder.Add(unescape(str[l[0]:l[1]], true), unescape(str[l[2]:l[3]], true))
 	}
 	s.builder.Sort()
 	lset := s.builder.Labels()
-	return lset, validLabels(lset)
+	// An empty label is the same as none, but not if its name is there twice.
+	return lset.WithoutEmpty(), validLabels(lset)
 }
 
 // maxSeries is how much text a series can have. Prometheus's label sets can't
@@ -272,7 +271,7 @@ const maxSeries = 1<<24 - 1
 
 // rewrite asks rw about a series and finds its family.
 func (s *Source) rewrite(group string, lset labels.Labels, rw Rewriter) outcome {
-	from := lset.Get(labels.MetricName)
+	from := lset.Get(model.MetricNameLabel)
 	out, decided := rw.Rewrite(group, lset)
 	switch {
 	case decided == DropRule:
@@ -283,7 +282,7 @@ func (s *Source) rewrite(group string, lset labels.Labels, rw Rewriter) outcome 
 		return outcome{slot: slotInvalid}
 	}
 	f, suf := s.metadata.lookup(from)
-	if to := out.Get(labels.MetricName); to != from {
+	if to := out.Get(model.MetricNameLabel); to != from {
 		f, suf = f.rename(suf, to)
 	}
 	return outcome{sample: sample{family: s.share(f), suffix: suf, text: s.intern(out)}}
