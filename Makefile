@@ -1,0 +1,67 @@
+# Everything works with Go alone; make only gives the long commands names.
+
+GO              ?= go
+GOLANGCI_LINT   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME        ?= 10s
+
+PACKAGE  := github.com/prometheus/common/version
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
+# The commit's date, not the clock's, so that a build can be repeated byte for byte.
+DATE     ?= $(shell git log -1 --format=%cd --date=format:%Y%m%d-%H:%M:%S 2>/dev/null || echo unknown)
+LDFLAGS  := -s -w -X $(PACKAGE).Version=$(VERSION) -X $(PACKAGE).Revision=$(REVISION) \
+            -X $(PACKAGE).Branch=$(BRANCH) -X $(PACKAGE).BuildUser=make -X $(PACKAGE).BuildDate=$(DATE)
+
+.PHONY: all
+all: build
+
+.PHONY: build
+build: ## Build the binary into the working directory.
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o clickhouse_postgres_exporter .
+
+.PHONY: demo
+demo: ## Run the exporter on an embedded, simulated upstream.
+	$(GO) run . --demo
+
+.PHONY: test
+test: ## All tests that need only Go and a C compiler (for the race detector).
+	$(GO) test -race ./...
+
+.PHONY: test-e2e
+test-e2e: ## Against a real Prometheus, as Go packages; the first build takes minutes.
+	cd internal/e2e && $(GO) test -race ./...
+
+.PHONY: format
+format: ## Rewrite the code in the project's format.
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: lint
+lint: ## Formatting, vet and linters; fails on any finding.
+	$(GO) vet ./...
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: tidy
+tidy: ## Fail if go.mod or go.sum of any module is not tidy.
+	$(GO) mod tidy -diff
+	cd internal/e2e && $(GO) mod tidy -diff
+
+.PHONY: check
+check: tidy lint test ## What every commit must pass.
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME.
+	@set -e; $(GO) list ./... | while read -r pkg; do \
+	  for target in $$($(GO) test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: ## Benchmarks: refresh and scrape against their baselines in the same run.
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: help
+help: ## This list.
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

@@ -1,0 +1,517 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+)
+
+// check is what the command check does: make each request that the exporter makes
+// once, within the same budget, and say what came of it.
+type check struct {
+	json    bool
+	timeout time.Duration
+}
+
+// checkReport is what check found out. Its JSON is for scripts: fields are added,
+// not changed.
+type checkReport struct {
+	OK            bool                  `json:"ok"`
+	Organizations []*organizationReport `json:"organizations"`
+}
+
+// organizationReport is about one organization, or one API key whose organization
+// could not be found.
+type organizationReport struct {
+	OK       bool             `json:"ok"` // it can be exported
+	ID       string           `json:"id"` // "" if not found
+	Name     string           `json:"name"`
+	URL      string           `json:"url"`
+	Services *servicesReport  `json:"services"`  // null if they can't be listed
+	Requests []*requestReport `json:"endpoints"` // in the order in which they were tried
+	Budget   budgetReport     `json:"budget"`
+	// ClockSkewSeconds is by how much this machine's clock is ahead of the API's,
+	// to a second; null if not known.
+	ClockSkewSeconds *float64 `json:"clock_skew_seconds"`
+	Errors           []string `json:"errors"`   // what keeps it from being exported
+	Warnings         []string `json:"warnings"` // what does not
+}
+
+type servicesReport struct {
+	Total    int            `json:"total"`
+	Selected int            `json:"selected"` // by the configuration, and this shard
+	ByState  map[string]int `json:"by_state"` // of all
+}
+
+// requestReport is about one of the API's endpoints.
+type requestReport struct {
+	Endpoint api.Endpoint `json:"endpoint"`
+	OK       bool         `json:"ok"`
+	Error    string       `json:"error,omitempty"`
+	Reason   string       `json:"reason,omitempty"` // kind of Error, as in the exporter's metrics
+	Seconds  float64      `json:"seconds"`          // the last attempt took, without waiting for the budget
+	// Of metrics.
+	Series   int    `json:"series,omitempty"`
+	Services int    `json:"services,omitempty"` // that the series are of
+	Service  string `json:"service,omitempty"`  // id of the one that was asked for
+}
+
+type budgetReport struct {
+	Requests      int     `json:"requests"`
+	WindowSeconds float64 `json:"window_seconds"`
+}
+
+// maxSkew is by how much clocks may differ. The API tells its own to a second.
+const maxSkew = 5 * time.Second
+
+// run makes the requests and prints what came of them. The error holds a line for
+// each organization that can't be exported.
+func (c check) run(ctx context.Context, o *options, stdout io.Writer, p progress) error {
+	organizations, err := configuredOrganizations(o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	report := checkReport{OK: true, Organizations: make([]*organizationReport, len(organizations))}
+	var (
+		mu    sync.Mutex
+		doing = "the API"
+	)
+	p.during(func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return "Trying " + doing
+	}, func() {
+		var wg sync.WaitGroup
+		for i, organization := range organizations {
+			x := &examination{
+				check:        c,
+				organization: organization,
+				begin: func(endpoint api.Endpoint) {
+					mu.Lock()
+					defer mu.Unlock()
+					doing = endpointNames()[endpoint]
+				},
+				report: &organizationReport{
+					ID: organization.ID, Name: organization.Name, URL: organization.API.BaseURL,
+					Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
+				},
+			}
+			report.Organizations[i] = x.report
+			wg.Go(func() { x.run(ctx) })
+		}
+		wg.Wait()
+	})
+
+	var failed []error
+	for _, r := range report.Organizations {
+		r.OK = len(r.Errors) == 0
+		if r.OK {
+			continue
+		}
+		report.OK = false
+		sentence := r.Errors[0]
+		if len(report.Organizations) > 1 {
+			sentence = fmt.Sprintf("organization %q: %s", cmp.Or(r.Name, r.ID), sentence)
+		}
+		failed = append(failed, errors.New(sentence))
+	}
+	var text []byte
+	if c.json {
+		if text, err = json.MarshalIndent(report, "", "  "); err != nil {
+			return fmt.Errorf("check: %w", err)
+		}
+		text = append(text, '\n')
+	} else {
+		text = report.human()
+	}
+	if _, err := stdout.Write(text); err != nil {
+		return fmt.Errorf("cannot write the report: %w", err)
+	}
+	return errors.Join(failed...)
+}
+
+// examination is a check of one organization under way.
+type examination struct {
+	check        check
+	organization collector.Organization
+	client       *api.Client
+	begin        func(api.Endpoint) // is told what is asked for
+	report       *organizationReport
+
+	mu   sync.Mutex
+	took time.Duration // the last attempt
+}
+
+func (x *examination) run(ctx context.Context) {
+	budget := x.organization.API.Budget.Usage()
+	x.report.Budget = budgetReport{Requests: budget.Limit, WindowSeconds: budget.Window.Seconds()}
+	x.organization.API.Hooks.RequestDone = func(_ api.Endpoint, _ int, _ error, d time.Duration) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.took = d
+	}
+	client, err := api.New(x.organization.API)
+	if err != nil {
+		x.fail(err)
+		return
+	}
+	defer client.Close()
+	x.client = client
+
+	if !x.findOrganization(ctx) {
+		return
+	}
+	services, ok := x.listServices(ctx)
+	if !ok {
+		return
+	}
+	x.readMetrics(ctx, services)
+}
+
+func (x *examination) fail(err error)   { x.report.Errors = append(x.report.Errors, err.Error()) }
+func (x *examination) warn(text string) { x.report.Warnings = append(x.report.Warnings, text) }
+
+// ask makes one request.
+func (x *examination) ask(ctx context.Context, endpoint api.Endpoint, request func(context.Context) error) (*requestReport, error) {
+	x.begin(endpoint)
+	r := &requestReport{Endpoint: endpoint}
+	x.report.Requests = append(x.report.Requests, r)
+	err := request(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%s did not answer within --timeout=%s: check the network, or raise --timeout", endpointNames()[endpoint], x.check.timeout)
+	}
+	x.mu.Lock()
+	r.Seconds = x.took.Round(time.Millisecond).Seconds()
+	x.mu.Unlock()
+	r.OK = err == nil
+	if err != nil {
+		r.Error, r.Reason = err.Error(), "other"
+		var e *api.Error
+		var parse *exposition.ParseError
+		switch {
+		case errors.As(err, &e):
+			r.Reason = string(e.Kind)
+		case errors.As(err, &parse):
+			r.Reason = "parse"
+		case ctx.Err() != nil:
+			r.Reason = string(api.KindTimeout)
+		}
+	}
+	return r, err
+}
+
+// hopeless tells whether every further request would end as err did.
+func hopeless(ctx context.Context, err error) bool {
+	var e *api.Error
+	if ctx.Err() != nil {
+		return true
+	}
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Kind {
+	case api.KindUnauthorized, api.KindCredentials, api.KindRateLimited,
+		api.KindTimeout, api.KindDNS, api.KindConnect, api.KindTLS, api.KindRedirect:
+		return true
+	}
+	return false
+}
+
+// findOrganization finds out which organization the key belongs to, and tells
+// whether it is known.
+func (x *examination) findOrganization(ctx context.Context) bool {
+	var list []api.Organization
+	_, err := x.ask(ctx, api.EndpointOrganizations, func(ctx context.Context) (err error) {
+		list, err = x.client.Organizations(ctx)
+		return err
+	})
+	if err != nil {
+		if x.report.ID == "" || hopeless(ctx, err) {
+			x.fail(err)
+			return false
+		}
+		x.warn("the organization's name is not known: " + err.Error())
+		return true // the id is all it takes
+	}
+	seen := make([]string, 0, len(list))
+	for _, o := range list {
+		seen = append(seen, fmt.Sprintf("%s (%q)", o.ID, o.Name))
+		if strings.EqualFold(o.ID, x.report.ID) || x.report.ID == "" && len(list) == 1 {
+			x.report.ID = o.ID
+			x.report.Name = cmp.Or(x.report.Name, o.Name)
+			return true
+		}
+	}
+	const remedy = "--api.organization-id or " + envOrgID
+	switch {
+	case len(seen) == 0:
+		x.fail(errors.New("the API key sees no organization: give it access to one in the ClickHouse Cloud console"))
+	case x.report.ID == "":
+		x.fail(fmt.Errorf("the API key sees %d organizations: set %s to one of %s", len(seen), remedy, strings.Join(seen, ", ")))
+	default:
+		x.fail(fmt.Errorf("the API key does not see organization %s: set %s to %s, or use a key of that organization",
+			x.report.ID, remedy, strings.Join(seen, " or ")))
+	}
+	return false
+}
+
+// listServices returns the services that the exporter would export, and whether it
+// makes sense to go on.
+func (x *examination) listServices(ctx context.Context) (selected []api.Service, ok bool) {
+	var all []api.Service
+	_, err := x.ask(ctx, api.EndpointServices, func(ctx context.Context) (err error) {
+		all, err = x.client.Services(ctx, x.report.ID)
+		return err
+	})
+	if err != nil {
+		ids, named := x.organization.Selection.OnlyIDs()
+		if !named || hopeless(ctx, err) {
+			x.fail(err)
+			return nil, !hopeless(ctx, err)
+		}
+		x.warn("the services named in the configuration are exported without labels from the list of services: " + err.Error())
+		for _, id := range ids {
+			selected = append(selected, api.Service{ID: id, State: "running"})
+		}
+		return selected, true
+	}
+	r := &servicesReport{Total: len(all), ByState: make(map[string]int)}
+	x.report.Services = r
+	for _, s := range all {
+		r.ByState[s.State]++
+		if x.organization.Selection.Match(s) && x.organization.Shard.Owns(s.ID) {
+			selected = append(selected, s)
+		}
+	}
+	if r.Selected = len(selected); r.Selected == 0 && r.Total > 0 {
+		x.warn("the configuration selects none of the services: see services in --config.file, and --shard.count")
+	}
+	return selected, true
+}
+
+// readMetrics reads the organization's page and that of a service, one of which the
+// exporter needs.
+func (x *examination) readMetrics(ctx context.Context, services []api.Service) {
+	var failures []error
+	works := false
+	page := func(endpoint api.Endpoint, request func(context.Context) (*api.Page, error)) *requestReport {
+		var answer *api.Page
+		var stats pageStats
+		r, err := x.ask(ctx, endpoint, func(ctx context.Context) (err error) {
+			if answer, err = request(ctx); err == nil {
+				stats, err = readPage(answer)
+			}
+			return err
+		})
+		r.Series, r.Services = stats.series, stats.services
+		if answer != nil {
+			x.clock(answer)
+		}
+		if err != nil {
+			failures = append(failures, err)
+		} else {
+			works = true
+		}
+		return r
+	}
+
+	// The key may be allowed to read no more than the services that are named.
+	if _, named := x.organization.Selection.OnlyIDs(); !named {
+		r := page(api.EndpointOrganizationMetrics, func(ctx context.Context) (*api.Page, error) {
+			return x.client.OrganizationMetrics(ctx, x.report.ID)
+		})
+		if running := x.running(); r.OK && r.Services < running {
+			x.warn(fmt.Sprintf("the organization's metrics cover %d of %d running services: the exporter reads the others one by one", r.Services, running))
+		}
+	}
+	i := slices.IndexFunc(services, func(s api.Service) bool { return s.State == "running" })
+	if i < 0 && len(services) > 0 {
+		i = 0
+	}
+	if i >= 0 && (len(failures) == 0 || !hopeless(ctx, failures[0])) {
+		r := page(api.EndpointServiceMetrics, func(ctx context.Context) (*api.Page, error) {
+			return x.client.ServiceMetrics(ctx, x.report.ID, services[i].ID)
+		})
+		r.Service = services[i].ID
+	}
+	for _, err := range failures {
+		if works {
+			x.warn(err.Error())
+		} else {
+			x.fail(err)
+		}
+	}
+}
+
+// running returns how many services run, as far as known.
+func (x *examination) running() int {
+	if x.report.Services == nil {
+		return 0
+	}
+	return x.report.Services.ByState["running"]
+}
+
+// clock compares this machine's clock with the API's.
+func (x *examination) clock(p *api.Page) {
+	if p.Date.IsZero() || x.report.ClockSkewSeconds != nil {
+		return
+	}
+	// The header cuts off fractions of a second: on average, half of one.
+	skew := p.ReceivedAt.Round(0).Sub(p.Date.Add(500 * time.Millisecond))
+	seconds := math.Round(skew.Seconds()) + 0 // not -0
+	x.report.ClockSkewSeconds = &seconds
+	if skew.Abs() > maxSkew {
+		x.warn("this machine's clock is " + skewed(seconds) + " the API's: set it by NTP, or the ages and times in the metrics are wrong")
+	}
+}
+
+// skewed says by how much a clock is ahead of another.
+func skewed(seconds float64) string {
+	d := time.Duration(math.Abs(seconds)) * time.Second
+	if seconds < 0 {
+		return d.String() + " behind"
+	}
+	return d.String() + " ahead of"
+}
+
+// pageStats is what is on a page of metrics.
+type pageStats struct{ series, services int }
+
+func readPage(p *api.Page) (pageStats, error) {
+	page, err := exposition.NewSource().Decode(p.Body, p.ContentType, asIs{})
+	if err != nil {
+		return pageStats{}, fmt.Errorf("metrics not as documented: %w", err)
+	}
+	stats := pageStats{series: page.Stats().Series}
+	for _, id := range page.Groups() {
+		if id != "" {
+			stats.services++
+		}
+	}
+	return stats, nil
+}
+
+// asIs groups series by service and leaves them alone.
+type asIs struct{}
+
+// Group returns the id of the series' service.
+func (asIs) Group(lset labels.Labels) string { return lset.Get("postgres_service") }
+
+// Epoch is always the same.
+func (asIs) Epoch(string) uint64 { return 0 }
+
+// Rewrite returns what it is given.
+func (asIs) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
+	return lset, exposition.Keep
+}
+
+// endpointNames are what people call the endpoints that are tried, in the words of
+// the report.
+func endpointNames() map[api.Endpoint]string {
+	return map[api.Endpoint]string{
+		api.EndpointOrganizations:       "list of organizations",
+		api.EndpointServices:            "list of services",
+		api.EndpointOrganizationMetrics: "organization's metrics",
+		api.EndpointServiceMetrics:      "a service's metrics",
+	}
+}
+
+// human returns the report as people read it.
+func (r checkReport) human() []byte {
+	var b bytes.Buffer
+	for i, o := range r.Organizations {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		o.human(&b)
+	}
+	return b.Bytes()
+}
+
+func (o *organizationReport) human(b *bytes.Buffer) {
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(b, "  %-22s  %s\n", name, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case o.ID == "":
+		fmt.Fprintf(b, "Unknown organization at %s\n", o.URL)
+	case o.Name == "":
+		fmt.Fprintf(b, "Organization %s at %s\n", o.ID, o.URL)
+	default:
+		fmt.Fprintf(b, "Organization %s (%q) at %s\n", o.ID, o.Name, o.URL)
+	}
+	for _, r := range o.Requests {
+		name := endpointNames()[r.Endpoint]
+		switch {
+		case !r.OK:
+			line(name, "failed (%s)", r.Reason)
+		case r.Endpoint == api.EndpointOrganizationMetrics:
+			line(name, "ok, %s of %s", count(r.Series, "series", "series"), count(r.Services, "service", "services"))
+		case r.Endpoint == api.EndpointServiceMetrics:
+			line(name, "ok, %s of %s", count(r.Series, "series", "series"), r.Service)
+		default:
+			line(name, "ok")
+		}
+	}
+	if s := o.Services; s != nil {
+		text := strconv.Itoa(s.Total)
+		if len(s.ByState) > 0 {
+			states := make([]string, 0, len(s.ByState))
+			for _, state := range slices.Sorted(maps.Keys(s.ByState)) {
+				states = append(states, fmt.Sprintf("%d %s", s.ByState[state], state))
+			}
+			text += ": " + strings.Join(states, ", ")
+		}
+		if s.Selected != s.Total {
+			text += fmt.Sprintf("; %d selected", s.Selected)
+		}
+		line("services", "%s", text)
+	}
+	window := time.Duration(o.Budget.WindowSeconds * float64(time.Second))
+	if o.Budget.Requests > 0 {
+		line("budget", "%s in %s, one every %s", count(o.Budget.Requests, "request", "requests"), window, window/time.Duration(o.Budget.Requests))
+	}
+	if skew := o.ClockSkewSeconds; skew != nil {
+		if math.Abs(*skew) <= maxSkew.Seconds() {
+			line("clock", "ok")
+		} else {
+			line("clock", "%s the API's", skewed(*skew))
+		}
+	}
+	for _, w := range o.Warnings {
+		fmt.Fprintf(b, "  warning: %s\n", w)
+	}
+	// The first error is what the program ends with.
+	for _, e := range o.Errors[min(1, len(o.Errors)):] {
+		fmt.Fprintf(b, "  error: %s\n", e)
+	}
+	if len(o.Errors) == 0 {
+		b.WriteString("The exporter works with this API key.\n")
+	}
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return strconv.Itoa(n) + " " + many
+}

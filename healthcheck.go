@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v2"
+)
+
+// health is what the command healthcheck does: ask the exporter that runs on
+// this machine how it is.
+type health struct {
+	ready   bool // ask for data, not only for life
+	timeout time.Duration
+}
+
+// check returns nil if the exporter that listens by these flags is well.
+//
+// Where the web configuration asks for a password or a client certificate,
+// which a probe does not have, being asked for it is as good as an answer: it
+// takes a live process to ask. The server's certificate is not verified, as
+// its name is hardly that of the loopback interface and nothing secret is
+// sent.
+func (h health) check(ctx context.Context, flags *toolkit.FlagConfig) error {
+	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
+		return errors.New("healthcheck cannot know the port of a systemd socket: give --web.listen-address instead of --web.systemd-socket")
+	}
+	address, err := loopback((*flags.WebListenAddresses)[0])
+	if err != nil {
+		return err
+	}
+	scheme := "http"
+	encrypted, err := servesTLS(*flags.WebConfigFile)
+	if err != nil {
+		return err
+	}
+	if encrypted {
+		scheme = "https"
+	}
+	path := "/-/healthy"
+	if h.ready {
+		path = "/-/ready"
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, h.timeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+path, nil)
+	if err != nil {
+		return fmt.Errorf("healthcheck: %w", err)
+	}
+	transport := &http.Transport{
+		Proxy:             nil, // the environment's is for upstream
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+	}
+	resp, err := transport.RoundTrip(r)
+	var alert *net.OpError
+	switch {
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return nil // a TLS alert: our lack of a certificate is refused
+	case err != nil:
+		return fmt.Errorf("healthcheck: the exporter does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized {
+		return nil
+	}
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))
+	return fmt.Errorf("healthcheck: %s: %s", resp.Status, strings.Join(strings.Fields(string(body)), " "))
+}
+
+// loopback returns where a process on this machine finds a listener.
+func loopback(listen string) (string, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || strings.Contains(listen, "://") {
+		return "", fmt.Errorf("healthcheck cannot use --web.listen-address=%s: give one like :9924", listen)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port), nil
+}
+
+// servesTLS tells whether a web configuration file, "" for none, asks for TLS.
+func servesTLS(file string) (bool, error) {
+	if file == "" {
+		return false, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return false, fmt.Errorf("--web.config.file: %w", err)
+	}
+	var c toolkit.Config
+	if err := yaml.Unmarshal(data, &c); err != nil {
+		return false, fmt.Errorf("--web.config.file=%s: %s", file, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return c.TLSConfig.IsEnabled(), nil
+}

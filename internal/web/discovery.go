@@ -1,0 +1,402 @@
+package web
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+)
+
+// discoveryPath is where Prometheus finds a target for each service.
+const discoveryPath = "/sd"
+
+// ParseExternalURL reads the URL under which clients reach the exporter, such as
+// https://proxy.example.com/postgres; an empty text is nil. The path is a prefix
+// that a proxy takes off.
+func ParseExternalURL(text string) (*url.URL, error) {
+	if text == "" {
+		return nil, nil
+	}
+	const example = "it must look like https://exporter.example.com:9924"
+	u, err := url.Parse(text)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return nil, errors.New("not a URL: " + example)
+	case u.User != nil:
+		return nil, errors.New("a URL with a user: " + example + ", and the password belongs in the scrape configuration")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("a URL with a query or fragment: " + example)
+	}
+	if err := checkHost(u.Host); err != nil {
+		return nil, fmt.Errorf("a URL whose %w: %s", err, example)
+	}
+	prefix := ""
+	if u.Path != "" {
+		prefix = strings.TrimRight(path.Clean("/"+u.Path), "/")
+	}
+	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: prefix}, nil
+}
+
+// checkHost says why a host, with or without a port, cannot be the address of a
+// target. It is strict: the host comes from whoever sends a request, and goes to
+// Prometheus as an address to scrape.
+func checkHost(host string) error {
+	name := host
+	bracketed := strings.HasPrefix(host, "[")
+	if i := strings.LastIndexByte(host, ':'); i >= 0 && (!bracketed || i > strings.LastIndexByte(host, ']')) {
+		var port string
+		name, port = host[:i], host[i+1:]
+		// ParseUint would take a sign or nothing for what it is: no port.
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("port %q is none", port)
+		}
+	}
+	if bracketed {
+		ip, err := netip.ParseAddr(strings.TrimSuffix(name[1:], "]"))
+		if err != nil || !strings.HasSuffix(name, "]") || !ip.Is6() || ip.Zone() != "" {
+			return fmt.Errorf("host %q is no address", name)
+		}
+		return nil
+	}
+	const usual = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
+	if name == "" || len(name) > 253 || strings.Trim(name, usual) != "" {
+		return fmt.Errorf("host %q is no name or address", name)
+	}
+	return nil
+}
+
+// discovery serves the targets of Prometheus's http_sd, one for each service.
+//
+// Prometheus forgets targets that an answer leaves out, and keeps all of them on
+// an error. So what is not known for certain is answered with 503: upstream being
+// down, at whatever moment, deletes no target.
+type discovery struct {
+	collector Collector
+	external  *url.URL // nil: by the request's Host
+}
+
+// targetGroup is the unit of http_sd's answer.
+type targetGroup struct {
+	Targets []string          `json:"targets"`
+	Labels  map[string]string `json:"labels"`
+}
+
+func (d *discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	wanted, err := parseFilter(r.URL.RawQuery)
+	if err != nil {
+		plain(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	base, err := d.base(r)
+	if err != nil {
+		plain(w, http.StatusBadRequest, err.Error())
+		return
+	}
+	organizations, code, err := d.known(r, wanted)
+	if err != nil {
+		plain(w, code, err.Error())
+		return
+	}
+
+	groups := []targetGroup{} // empty is [], not null
+	for _, o := range organizations {
+		for i := range o.Services {
+			if s := &o.Services[i]; wanted.matches(s) {
+				groups = append(groups, target(base, o.ID, s))
+			}
+		}
+	}
+	sort.SliceStable(groups, func(i, j int) bool {
+		return groups[i].Labels["__metrics_path__"] < groups[j].Labels["__metrics_path__"]
+	})
+	answerJSON(w, r, groups)
+}
+
+// base returns the URL that the targets' paths are relative to.
+func (d *discovery) base(r *http.Request) (*url.URL, error) {
+	if d.external != nil {
+		return d.external, nil
+	}
+	if err := checkHost(r.Host); err != nil {
+		return nil, fmt.Errorf("the Host header cannot be a target's address, its %w: set --web.external-url", err)
+	}
+	u := &url.URL{Scheme: "http", Host: r.Host}
+	if r.TLS != nil {
+		u.Scheme = "https"
+	}
+	return u, nil
+}
+
+// known returns the organizations that are wanted, or a status and a reason if not
+// all of their services are known. After a start it waits for them for a while.
+func (d *discovery) known(r *http.Request, wanted *filter) ([]collector.OrganizationStatus, int, error) {
+	organizations, code, err := d.certain(wanted)
+	if code != http.StatusServiceUnavailable {
+		return organizations, code, err
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), discoveryPatience(r.Header))
+	defer cancel()
+	// Whatever comes of it, there is something to say.
+	_ = d.collector.WaitFirstRefresh(ctx)
+	return d.certain(wanted)
+}
+
+// discoveryPatience returns for how long an answer may be put off. Prometheus waits
+// for one as long as until it would ask again.
+func discoveryPatience(h http.Header) time.Duration {
+	const most = defaultAnnounced - answerTime
+	seconds, err := strconv.ParseFloat(h.Get("X-Prometheus-Refresh-Interval-Seconds"), 64)
+	if err != nil || !(seconds > 0) || seconds/2 >= most.Seconds() { // NaN too
+		return most
+	}
+	return time.Duration(seconds / 2 * float64(time.Second))
+}
+
+// certain returns the organizations that are wanted as long as there is no doubt
+// about the services of any of them.
+func (d *discovery) certain(wanted *filter) ([]collector.OrganizationStatus, int, error) {
+	all := d.collector.Status().Organizations
+	for _, name := range wanted.organizations {
+		if slices.ContainsFunc(all, func(o collector.OrganizationStatus) bool { return called(o, name) }) {
+			continue
+		}
+		for _, o := range all {
+			if o.ID == "" { // it may be the one
+				return nil, http.StatusServiceUnavailable, errors.New(doubt(o))
+			}
+		}
+		return nil, http.StatusNotFound, fmt.Errorf("unknown organization %q", name)
+	}
+	out := make([]collector.OrganizationStatus, 0, len(all))
+	for _, o := range all {
+		if wanted.organizations != nil && !slices.ContainsFunc(wanted.organizations, func(name string) bool { return called(o, name) }) {
+			continue
+		}
+		if reason := doubt(o); reason != "" {
+			if len(all) > 1 && wanted.organizations == nil {
+				reason += "; ask for the other organizations with ?organization=<id>"
+			}
+			return nil, http.StatusServiceUnavailable, errors.New(reason)
+		}
+		out = append(out, o)
+	}
+	return out, http.StatusOK, nil
+}
+
+// called tells whether an organization is meant by its id or its name.
+func called(o collector.OrganizationStatus, name string) bool { return o.ID == name || o.Name == name }
+
+// doubt says why the services of an organization are not certain, "" if they are.
+func doubt(o collector.OrganizationStatus) string {
+	who := "the organization"
+	if o.ID != "" || o.Name != "" {
+		who = "organization " + strconv.Quote(cmp.Or(o.ID, o.Name))
+	}
+	switch {
+	case !o.InventoryKnown:
+		why := cmp.Or(o.Inventory.Error, o.Error, "the first request has not been answered yet")
+		return "the services of " + who + " are not known: " + why
+	// An empty list deletes every target. An upstream that has lost its data for a
+	// moment looks the same, so that it must have said so twice in a row.
+	case len(o.Services) == 0 && (!o.Inventory.OK || !o.Inventory.LastSuccess.After(o.Inventory.Since)):
+		return "upstream lists no services of " + who + ", which the next list has to confirm"
+	}
+	return ""
+}
+
+// target returns the target of a service: complete, so that nothing needs to be
+// relabelled. All but instance are labels that Prometheus takes off after
+// relabelling. instance is the service's id, because the address is the same for
+// all and their "up" could not be told apart.
+func target(base *url.URL, organization string, s *collector.ServiceStatus) targetGroup {
+	l := map[string]string{
+		"__scheme__": base.Scheme,
+		// Prometheus escapes it.
+		"__metrics_path__": base.Path + "/v1/organizations/" + organization + "/postgres/" + s.ID + "/prometheus",
+		"instance":         s.ID,
+
+		"__meta_clickhouse_postgres_primary": strconv.FormatBool(s.Primary),
+	}
+	for name, value := range map[string]string{
+		"organization_id":  organization,
+		"region":           s.Region,
+		"provider":         s.Provider,
+		"postgres_id":      s.ID,
+		"postgres_name":    s.Name,
+		"postgres_size":    s.Size,
+		"postgres_state":   s.State,
+		"postgres_version": s.Version,
+		"postgres_ha_type": s.HAType,
+	} {
+		// To Prometheus, an empty label is none.
+		if value != "" {
+			l["__meta_clickhouse_"+name] = value
+		}
+	}
+	names := tagNames(s)
+	for _, tag := range s.Tags {
+		name := names[tag.Key]
+		if _, twice := l["__meta_clickhouse_tagpresent_"+name]; twice {
+			continue // keys are unique upstream; one of two is all a label can hold
+		}
+		l["__meta_clickhouse_tagpresent_"+name] = "true"
+		if tag.Value != "" {
+			l["__meta_clickhouse_tag_"+name] = tag.Value
+		}
+	}
+	return targetGroup{Targets: []string{base.Host}, Labels: l}
+}
+
+// tagNames returns, by tag key, what follows tag_ in label names: the key with _ in
+// place of what a label name cannot hold. Where several keys of a service would
+// become the same name (a.b, a-b), each gets a hash of its own at the end, but for
+// the one that is that name already (a_b). So names do not depend on the tags'
+// order, and they are those of the tags' metric.
+func tagNames(s *collector.ServiceStatus) map[string]string {
+	mangled := make(map[string]string, len(s.Tags)) // by key
+	sharers := make(map[string]int, len(s.Tags))    // by mangled key
+	for _, tag := range s.Tags {
+		if _, seen := mangled[tag.Key]; !seen {
+			name := labelName(tag.Key)
+			mangled[tag.Key] = name
+			sharers[name]++
+		}
+	}
+	names := make(map[string]string, len(mangled))
+	taken := make(map[string]bool, len(mangled))
+	for _, key := range slices.Sorted(maps.Keys(mangled)) {
+		name := mangled[key]
+		if sharers[name] > 1 && name != key {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(key))
+			name += fmt.Sprintf("_%08x", h.Sum32())
+			for taken[name] || sharers[name] > 0 {
+				name += "_"
+			}
+			taken[name] = true
+		}
+		names[key] = name
+	}
+	return names
+}
+
+// labelName replaces what a label name cannot hold.
+func labelName(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, key)
+}
+
+// filter is what the query parameters ask for. The values of one parameter are
+// alternatives, and so are those of one tag; different ones must all hold.
+type filter struct {
+	organizations, states, regions []string
+
+	tags map[string][]tagValue // by key
+}
+
+// tagValue is a value that a tag may have; any means every value.
+type tagValue struct {
+	value string
+	any   bool
+}
+
+// parseFilter refuses what it does not know: a misspelt filter that is ignored
+// would add targets that nobody wanted.
+func parseFilter(query string) (*filter, error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, errors.New("the query cannot be read: write it like ?state=running&tag=env:prod")
+	}
+	f := &filter{tags: make(map[string][]tagValue)}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if slices.Contains(values[name], "") {
+			return nil, fmt.Errorf("parameter %q is empty: give it a value or leave it out", name)
+		}
+		switch name {
+		case "organization":
+			f.organizations = values[name]
+		case "state":
+			f.states = values[name]
+		case "region":
+			f.regions = values[name]
+		case "tag":
+			for _, text := range values[name] {
+				// Keys hold no colon, values may.
+				key, value, exact := strings.Cut(text, ":")
+				if key == "" {
+					return nil, fmt.Errorf("parameter tag=%q names no key: write it as key or key:value", text)
+				}
+				f.tags[key] = append(f.tags[key], tagValue{value, !exact})
+			}
+		default:
+			return nil, fmt.Errorf("unknown parameter %q: use state, region, tag or organization", name)
+		}
+	}
+	return f, nil
+}
+
+// matches tells whether the service is wanted. One that upstream's list does not
+// name is deleted, or about to be, or has just been made: it is none yet.
+func (f *filter) matches(s *collector.ServiceStatus) bool {
+	if !s.Known || s.State == "deleting" || s.State == "deleted" {
+		return false
+	}
+	if f.states != nil && !slices.Contains(f.states, s.State) || f.regions != nil && !slices.Contains(f.regions, s.Region) {
+		return false
+	}
+	for key, alternatives := range f.tags {
+		found := false
+		for _, tag := range s.Tags {
+			found = found || tag.Key == key && slices.ContainsFunc(alternatives, func(v tagValue) bool { return v.any || v.value == tag.Value })
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// answerJSON answers v, or 304 to one who has it already.
+func answerJSON(w http.ResponseWriter, r *http.Request, v any) {
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		plain(w, http.StatusInternalServerError, err.Error())
+		return
+	}
+	sum := sha256.Sum256(body.Bytes())
+	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache")
+	h.Set("ETag", tag)
+	if matches(r.Header.Values("If-None-Match"), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(body.Len()))
+	// The server drops the body of an answer to HEAD.
+	_, _ = w.Write(body.Bytes())
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/activation"
+	"github.com/go-kit/log/level"
+	"github.com/mdlayher/vsock"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
+)
+
+// drainTime is how long answers in progress may take when the program is told
+// to stop. Kubernetes kills after 30 s by default.
+const drainTime = 15 * time.Second
+
+// servers serve the same pages on each listener. Every listener has a server
+// of its own, because exporter-toolkit changes the server that it is given.
+type servers struct {
+	flags     *toolkit.FlagConfig
+	listeners []net.Listener
+	http      []*http.Server
+	logs      loggers
+
+	// stopWaiting ends the wait of scrapes for the first refresh.
+	stopWaiting context.CancelFunc
+}
+
+// listen takes the ports, so that one that is taken is found before anything
+// else is done.
+func listen(flags *toolkit.FlagConfig) (_ *servers, err error) {
+	s := &servers{flags: flags}
+	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
+		s.listeners, err = activation.Listeners()
+		if err == nil && len(s.listeners) == 0 {
+			err = errors.New("systemd passed no socket: start it by a .socket unit")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("--web.systemd-socket: %w", err)
+		}
+		return s, nil
+	}
+	for _, address := range *flags.WebListenAddresses {
+		l, err := listenOn(address)
+		switch {
+		case err == nil:
+			s.listeners = append(s.listeners, l)
+			continue
+		case errors.Is(err, syscall.EADDRINUSE):
+			err = fmt.Errorf("cannot listen on %s, the address is in use: stop what uses it or choose another --web.listen-address", address)
+		case errors.Is(err, syscall.EACCES):
+			err = fmt.Errorf("cannot listen on %s, permission denied: choose a --web.listen-address with a port above 1023", address)
+		default:
+			err = fmt.Errorf("--web.listen-address=%s: %w", address, err)
+		}
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func listenOn(address string) (net.Listener, error) {
+	if !strings.HasPrefix(address, "vsock://") {
+		return net.Listen("tcp", address)
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 32)
+	if err != nil {
+		return nil, errors.New("a vsock address looks like vsock://:9924")
+	}
+	return vsock.Listen(uint32(port), nil)
+}
+
+// url returns where a client on this machine finds path. Whether that needs
+// https is only known to the web configuration file, so that none is assumed.
+func (s *servers) url(path string) string {
+	address := dialable(s.listeners[0].Addr()) + path
+	if *s.flags.WebConfigFile != "" {
+		return address
+	}
+	return "http://" + address
+}
+
+// handle says what to serve.
+func (s *servers) handle(handler http.Handler, logs loggers) {
+	s.logs = logs
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stopWaiting = cancel
+	for range s.listeners {
+		s.http = append(s.http, web.NewServer(ctx, handler, logs.kit))
+	}
+}
+
+// run serves until one of the servers ends.
+func (s *servers) run() error {
+	ended := make(chan error, len(s.http))
+	for i, server := range s.http {
+		go func() { ended <- toolkit.Serve(s.listeners[i], server, s.flags, s.logs.slog) }()
+	}
+	return <-ended
+}
+
+// shutdown refuses new connections and lets answers in progress finish.
+func (s *servers) shutdown() {
+	s.stopWaiting()
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, server := range s.http {
+		wg.Go(func() {
+			if err := server.Shutdown(ctx); err != nil {
+				level.Warn(s.logs.kit).Log("msg", "Some answers were cut off", "after", drainTime, "err", err)
+				server.Close()
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func (s *servers) close() {
+	for _, l := range s.listeners {
+		l.Close()
+	}
+}
