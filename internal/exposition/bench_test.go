@@ -145,6 +145,7 @@ func (r benchRewriter) Rewrite(_ string, lset labels.Labels) (labels.Labels, Ver
 // dtoPipeline is how it is done elsewhere: parse into the data model, label,
 // sort, encode, compress.
 func dtoPipeline(tb testing.TB, body []byte, rw Rewriter, out io.Writer) {
+	tb.Helper()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	mfs, err := parser.TextToMetricFamilies(bytes.NewReader(body))
 	if err != nil {
@@ -189,6 +190,7 @@ func dtoPipeline(tb testing.TB, body []byte, rw Rewriter, out io.Writer) {
 // textparsePipeline is the fastest there is to be had ready-made, for a page
 // seen for the first time.
 func textparsePipeline(tb testing.TB, body []byte, rw Rewriter, out io.Writer) {
+	tb.Helper()
 	p := textparse.NewPromParser(slices.Clip(body), labels.NewSymbolTable(), false)
 	z, _ := stdgzip.NewWriterLevel(out, 6)
 	var buf []byte
@@ -216,6 +218,7 @@ func textparsePipeline(tb testing.TB, body []byte, rw Rewriter, out io.Writer) {
 }
 
 func refresh(tb testing.TB, s *Source, m *Merger, body []byte, rw Rewriter) (*Document, Body) {
+	tb.Helper()
 	p, err := s.Decode(body, textType, rw)
 	if err != nil {
 		tb.Fatal(err)
@@ -275,12 +278,14 @@ func BenchmarkRefresh(b *testing.B) {
 }
 
 func refreshed(tb testing.TB, page []byte, rw Rewriter) *Document {
+	tb.Helper()
 	var m Merger
 	d, _ := refresh(tb, NewSource(), &m, page, rw)
 	return d
 }
 
 func gzipSize(tb testing.TB, page []byte) int {
+	tb.Helper()
 	var out bytes.Buffer
 	z, err := stdgzip.NewWriterLevel(&out, 6)
 	if err != nil {

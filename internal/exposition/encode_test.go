@@ -23,11 +23,11 @@ import (
 var allFormats = []Format{Text, TextUTF8, Protobuf, ProtobufUTF8, OpenMetrics, OpenMetricsUTF8}
 
 // document parses a page and makes a document of it, block by block.
-func document(t testing.TB, body, contentType string, rw Rewriter) *Document {
-	t.Helper()
+func document(tb testing.TB, body, contentType string, rw Rewriter) *Document {
+	tb.Helper()
 	p, err := NewSource().Decode([]byte(body), contentType, rw)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return Merge(parts(p)...)
 }
@@ -48,39 +48,39 @@ func identity(_ testing.TB, f Format, docs ...*Document) []byte {
 }
 
 // plain encodes documents, in all encodings, and returns the uncompressed page.
-func plain(t testing.TB, f Format, docs ...*Document) []byte {
-	t.Helper()
+func plain(tb testing.TB, f Format, docs ...*Document) []byte {
+	tb.Helper()
 	// The compressed forms go first, as they are made without the plain one then.
 	gz, zs, id := Encode(f, Gzip, docs...), Encode(f, Zstd, docs...), Encode(f, Identity, docs...)
 	for _, b := range []Body{gz, zs, id} {
 		if int64(len(joined(b))) != b.Len {
-			t.Errorf("body of %d bytes says it has %d", len(joined(b)), b.Len)
+			tb.Errorf("body of %d bytes says it has %d", len(joined(b)), b.Len)
 		}
 	}
 	r, err := stdgzip.NewReader(bytes.NewReader(joined(gz)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r.Multistream(false)
 	unzipped, err := io.ReadAll(r)
 	if err != nil {
-		t.Fatalf("gunzip: %v", err)
+		tb.Fatalf("gunzip: %v", err)
 	}
 	z, err := zstd.NewReader(bytes.NewReader(joined(zs)), zstd.WithDecoderConcurrency(1))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer z.Close()
 	unzstd, err := io.ReadAll(z)
 	if err != nil {
-		t.Fatalf("unzstd: %v", err)
+		tb.Fatalf("unzstd: %v", err)
 	}
 	page := joined(id)
 	if !bytes.Equal(page, unzipped) {
-		t.Fatal("gzip has another page")
+		tb.Fatal("gzip has another page")
 	}
 	if !bytes.Equal(page, unzstd) {
-		t.Fatal("zstd has another page")
+		tb.Fatal("zstd has another page")
 	}
 	return page
 }

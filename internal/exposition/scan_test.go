@@ -112,7 +112,8 @@ func reference(body []byte, contentType string) (map[string]point, error) {
 }
 
 // decoded lists the series of a page.
-func decoded(t testing.TB, p *Page) map[string]point {
+func decoded(tb testing.TB, p *Page) map[string]point {
+	tb.Helper()
 	points := make(map[string]point)
 	seen := make(map[string]bool)
 	for _, g := range p.Groups() {
@@ -140,7 +141,7 @@ func decoded(t testing.TB, p *Page) map[string]point {
 					pt.ts = fmt.Sprint(ts)
 				}
 				if raw := name + ref.text; seen[raw] {
-					t.Errorf("%s occurs twice", raw)
+					tb.Errorf("%s occurs twice", raw)
 				} else {
 					seen[raw] = true
 				}
@@ -154,7 +155,7 @@ func decoded(t testing.TB, p *Page) map[string]point {
 	return points
 }
 
-func diffPoints(t testing.TB, want, got map[string]point, ignoreExemplars bool) {
+func diffPoints(t *testing.T, want, got map[string]point, ignoreExemplars bool) {
 	t.Helper()
 	for k, w := range want {
 		g, ok := got[k]
@@ -215,6 +216,7 @@ var textSeeds = []string{
 	"# \xff\n",
 	"{\"\xff\"} 1\n",
 	"{\"\"} 1\n",
+	"{\"a\",\"\xff\"=\"\"} 1\n",
 	"{\"a\",\"\"=\"b\"} 1\n",
 	"{a=\"b\"} 1\n",
 	"{} 1\n",

@@ -46,6 +46,7 @@ type Source struct {
 	page        *Page
 	body        []byte
 	openMetrics bool
+	lineFeed    bool // some page that was accepted ended in a line feed
 	scan        *scan
 	groups      []group
 	byName      map[string]uint32 // groups
@@ -94,6 +95,10 @@ func NewSource() *Source {
 // *ParseError and leaves the Source as it was. The page keeps body, which must
 // not change any more.
 //
+// A page without a line feed at its end has been cut short if earlier ones had
+// one, and is refused. From an upstream that never sends one it is taken, as
+// Prometheus does.
+//
 // A page that is as the last one was, and for which rw has nothing new, is the
 // last one.
 func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, error) {
@@ -117,8 +122,13 @@ func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, er
 	if err != nil {
 		return nil, err
 	}
+	ended := bytes.HasSuffix(body, []byte("\n"))
+	if s.lineFeed && !ended && len(body) > 0 {
+		// What is left of a value that was cut is a value too, and a wrong one.
+		return nil, newParseError(body, bytes.LastIndexByte(body, '\n')+1, errBreaksOff)
+	}
 	meta := s.readMetadata(sc)
-	s.body, s.openMetrics = body, openMetrics
+	s.body, s.openMetrics, s.lineFeed = body, openMetrics, s.lineFeed || ended
 	s.apply(sc, meta, rw)
 	return s.page, nil
 }
@@ -262,7 +272,11 @@ func (s *Source) labels(series []byte) (labels.Labels, bool) {
 	s.builder.Sort()
 	lset := s.builder.Labels()
 	// An empty label is the same as none, but not if its name is there twice.
-	return lset.WithoutEmpty(), validLabels(lset)
+	if _, duplicate := lset.HasDuplicateLabelNames(); duplicate {
+		return lset, false
+	}
+	lset = lset.WithoutEmpty()
+	return lset, validLabels(lset)
 }
 
 // maxSeries is how much text a series can have. Prometheus's label sets can't
