@@ -59,8 +59,11 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 	done
 
 .PHONY: bench
-bench: ## Benchmarks: refresh and scrape against their baselines in the same run.
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## What scrapes, refreshes and memory cost, against others in the same run; minutes.
+	$(GO) run ./internal/bench
+	$(GO) run ./internal/bench refresh
+	$(GO) run ./internal/bench memory
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/bench ./internal/exposition
 
 .PHONY: help
 help: ## This list.

@@ -29,7 +29,10 @@ type Service struct {
 }
 
 // Tag is a tag of a service. Its value may be empty, its key is not.
-type Tag struct{ Key, Value string }
+type Tag struct {
+	Key   string `json:"key"`
+	Value string `json:"value,omitempty"`
+}
 
 // ServiceDetail is what upstream tells of a single service beyond the list.
 type ServiceDetail struct {

@@ -246,6 +246,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	if got := ask[string](t, b, `document.getElementById("problems").innerText`); !strings.Contains(got, "Internal <i>error</i>") {
 		t.Errorf("problems: %s", got)
 	}
+	b.do(t, chromedp.Evaluate(`scrollTo(0, 0)`, nil))
 	b.keep(t, "fault", false)
 	end()
 	b.await(t, `!document.querySelector("#problems .problems").innerText.includes("Metrics cannot be read") && document.querySelector("#over summary").innerText.startsWith("Over by now")`)

@@ -145,7 +145,7 @@ func (h *History) record(s collector.Status, old int) {
 		}
 		for i := range t {
 			for len(t[i]) < before {
-				t[i] = append(t[i], nothing)
+				t[i] = append(t[i], nothing())
 			}
 			if len(t[i]) == before { // or two services have one id
 				t[i] = append(t[i], values[i])
@@ -171,7 +171,7 @@ func (h *History) record(s collector.Status, old int) {
 			continue
 		}
 		for i := range t {
-			t[i] = append(t[i], nothing)
+			t[i] = append(t[i], nothing())
 		}
 	}
 }
@@ -273,12 +273,13 @@ func (h *History) pick(keys []trackKey) pastHour {
 	return past
 }
 
-var nothing = float32(math.NaN())
+// nothing is the value of what is not known.
+func nothing() float32 { return float32(math.NaN()) }
 
 func isSomething(v float32) bool { return !math.IsNaN(float64(v)) }
 
 func organizationValues(o collector.OrganizationStatus) [trackColumns]float32 {
-	values := [trackColumns]float32{nothing, nothing, nothing}
+	values := [trackColumns]float32{nothing(), nothing(), nothing()}
 	if o.PollSeconds > 0 {
 		values[pollSeconds] = float32(o.PollSeconds)
 	}
@@ -292,7 +293,7 @@ func organizationValues(o collector.OrganizationStatus) [trackColumns]float32 {
 }
 
 func serviceValues(s *collector.ServiceStatus) [trackColumns]float32 {
-	values := [trackColumns]float32{nothing, nothing, nothing}
+	values := [trackColumns]float32{nothing(), nothing(), nothing()}
 	for i, v := range map[int]*float64{cpuUsed: s.CPUUsedRatio, connections: s.Connections, diskUsed: s.DiskUsedRatio} {
 		if v != nil {
 			values[i] = float32(*v)

@@ -85,18 +85,18 @@ func TestHistory(t *testing.T) {
 			if poll := past.tracks[trackKey{"org", ""}][pollSeconds]; elapsed > time.Hour && slices.Min(poll[1:]) != 6 {
 				t.Fatalf("after %s: polls took %v", elapsed, poll)
 			}
-			time.Sleep(59 * time.Second)
+			<-time.After(59 * time.Second)
 		}
 
 		// What is gone is forgotten after an hour, together with its last value.
 		c.set(func(time.Time) collector.Status { return collector.Status{} })
-		time.Sleep(30 * time.Minute)
+		<-time.After(30 * time.Minute)
 		synctest.Wait()
 		values := h.pick([]trackKey{service}).tracks[service][cpuUsed]
 		if isSomething(values[len(values)-1]) || !isSomething(values[0]) {
 			t.Errorf("half an hour after it was gone: %v", values)
 		}
-		time.Sleep(32 * time.Minute)
+		<-time.After(32 * time.Minute)
 		synctest.Wait()
 		if past := h.pick([]trackKey{service, {"org", ""}}); len(past.tracks) != 0 || len(h.tracks) != 0 {
 			t.Errorf("%d tracks of what is gone for an hour", len(h.tracks))
@@ -201,7 +201,7 @@ func TestHistoryBounds(t *testing.T) {
 }
 
 func TestPlot(t *testing.T) {
-	nan, inf := nothing, float32(math.Inf(1))
+	nan, inf := nothing(), float32(math.Inf(1))
 	for _, test := range []struct {
 		name       string
 		values     []float32

@@ -54,7 +54,7 @@ func (d drawing) draw(moments []time.Time, values []float32) plot {
 	var points []point
 	for end := len(values); end > 0; end -= step {
 		begin := max(0, end-step)
-		best := nothing
+		best := nothing()
 		for _, v := range values[begin:end] {
 			if isSomething(v) && !(best >= v) {
 				best = v

@@ -48,7 +48,7 @@ const slowRefresh = 2 * time.Minute
 
 // findProblems returns what is wrong, worst first.
 func findProblems(s collector.Status) []problem {
-	var found []problem
+	found := make([]problem, 0, len(s.Organizations))
 	for i := range s.Organizations {
 		found = append(found, organizationProblems(&s.Organizations[i], s.Time)...)
 	}
@@ -158,13 +158,23 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 		})
 	}
 	if o.UncoveredServices > 0 && o.RefreshSeconds > slowRefresh.Seconds() {
-		add("slow", problem{
+		p := problem{
 			Severity: notice, Title: "The request budget allows each service to be read every " + spell(o.RefreshSeconds),
 			Detail: plural(o.UncoveredServices, "service is", "services are") + " missing from the organization's page and read one by one.",
-			Remedy: "If support raises the key's rate limit, raise --api.rate-limit; or share the services among shards that have keys of their own.",
-		})
+			Remedy: "If support raises the key's rate limit, raise --api.rate-limit; or share the services among shards that have keys of their own, or select fewer of them.",
+		}
+		if o.RefreshSeconds > o.MaxAgeSeconds {
+			p.Severity = warning
+		}
+		add("slow", p)
 	}
 	return found
+}
+
+// unread tells whether a service should have metrics and has not been read yet,
+// which takes a while after a start or in a large fleet.
+func unread(s *collector.ServiceStatus) bool {
+	return s.State == "running" && s.LastSuccess.IsZero() && s.Error == ""
 }
 
 // lost tells whether a service should have metrics, had some, and has none now.
@@ -189,7 +199,7 @@ func firstError(services []*collector.ServiceStatus) string {
 // names lists services, but not too many.
 func names(services []*collector.ServiceStatus) string {
 	const most = 5
-	var list []string
+	list := make([]string, 0, most)
 	for _, s := range services[:min(len(services), most)] {
 		list = append(list, cmp.Or(s.Name, s.ID))
 	}

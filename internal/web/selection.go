@@ -18,7 +18,7 @@ const (
 )
 
 // perPageChoices are the numbers of services that a page can show.
-var perPageChoices = []int{25, defaultPerPage, 100, 200}
+func perPageChoices() []int { return []int{25, defaultPerPage, 100, 200} }
 
 // column is one by which services can be sorted.
 type column struct {
@@ -135,7 +135,7 @@ func parseSelection(q url.Values) selection {
 	if n, err := strconv.Atoi(q.Get("page")); err == nil && n > 0 {
 		s.page = n
 	}
-	if n, err := strconv.Atoi(q.Get("per_page")); err == nil && slices.Contains(perPageChoices, n) {
+	if n, err := strconv.Atoi(q.Get("per_page")); err == nil && slices.Contains(perPageChoices(), n) {
 		s.perPage = n
 	}
 	return s

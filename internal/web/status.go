@@ -29,11 +29,17 @@ const contentSecurityPolicy = "default-src 'none'; style-src 'self'; script-src 
 // assetPath is where the status page's style, script and icon are served.
 const assetPath = "/-/assets/"
 
-// assetTypes does not ask the operating system, which may say anything.
-var assetTypes = map[string]string{
-	".css": "text/css; charset=utf-8",
-	".js":  "text/javascript; charset=utf-8",
-	".svg": "image/svg+xml",
+// assetType does not ask the operating system, which may say anything.
+func assetType(name string) string {
+	switch path.Ext(name) {
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	}
+	return ""
 }
 
 // asset is a file of the page's, as it is served.
@@ -75,7 +81,7 @@ func newStatusPage(o Options) (*statusPage, error) {
 		}
 		sum := sha256.Sum256(body)
 		p.assets[path.Base(name)] = asset{
-			contentType: assetTypes[path.Ext(name)],
+			contentType: assetType(name),
 			etag:        `"` + hex.EncodeToString(sum[:8]) + `"`,
 			body:        body,
 		}

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
@@ -53,7 +52,6 @@ type cardView struct {
 	States     []stateView
 	Newest     string // data age
 	Oldest     string
-	MaxAge     string
 	List       string // age of the list of services
 	Next       string
 	Rhythm     string
@@ -226,11 +224,16 @@ func verdict(s collector.Status, problems []problemView) verdictView {
 	for _, p := range problems {
 		counts[p.Severity]++
 	}
-	starting, services, running, series, oldest := false, 0, 0, 0, 0.0
+	starting, services, running, ahead, series, oldest := false, 0, 0, 0, 0, 0.0
 	for _, o := range s.Organizations {
 		starting = starting || !o.Inventory.Tried && o.Error == ""
 		services += len(o.Services)
 		running += o.ServicesByState["running"]
+		for i := range o.Services {
+			if unread(&o.Services[i]) {
+				ahead++
+			}
+		}
 		series += o.Series
 		if _, age, ok := dataAges(o); ok {
 			oldest = max(oldest, age)
@@ -243,6 +246,8 @@ func verdict(s collector.Status, problems []problemView) verdictView {
 		v.Class, v.Headline = "warning", "Serving metrics, with "+plural(counts[warning], "problem", "problems")
 	case starting:
 		v.Class, v.Headline = "starting", "Starting: waiting for ClickHouse Cloud's first answer"
+	case ahead > 0:
+		v.Class, v.Headline = "starting", "Everything works so far"
 	default:
 		v.Class, v.Headline = "ok", "Everything works"
 	}
@@ -250,6 +255,9 @@ func verdict(s collector.Status, problems []problemView) verdictView {
 		v.Facts = append(v.Facts, plural(len(s.Organizations), "organization", "organizations"))
 	}
 	v.Facts = append(v.Facts, plural(services, "service", "services")+", "+thousands(running)+" running")
+	if ahead > 0 {
+		v.Facts = append(v.Facts, thousands(ahead)+" not read yet")
+	}
 	if series > 0 {
 		v.Facts = append(v.Facts, thousands(series)+" series", "oldest data "+ago(oldest))
 	}
@@ -262,8 +270,7 @@ func card(o *collector.OrganizationStatus, now time.Time, past pastHour, several
 		Name: cmp.Or(o.Name, o.ID, "Unknown organization"), ID: o.ID,
 		Services: len(o.Services), Series: o.Series, Bytes: o.PageBytes,
 		Budget: o.Budget, Window: spell(o.Budget.WindowSeconds),
-		MaxAge:  spell(o.MaxAgeSeconds),
-		Refresh: "every " + spell(o.RefreshSeconds),
+		Refresh: "every " + spell(math.Ceil(o.RefreshSeconds)),
 		Newest:  "none yet", List: "not read yet",
 	}
 	if o.ID == "" {
@@ -321,19 +328,19 @@ func card(o *collector.OrganizationStatus, now time.Time, past pastHour, several
 // next says what is asked for next, and when.
 func next(o *collector.OrganizationStatus, now time.Time) string {
 	what := "a request"
-	switch o.Next.Endpoint {
+	switch string(o.Next.Endpoint) { // as in the values of metric labels
 	case "":
 		if o.Inventory.Tried {
 			return "none while answers are awaited"
 		}
 		return "the list of services"
-	case api.EndpointServices:
+	case "services":
 		what = "the list of services"
-	case api.EndpointOrganizationMetrics:
+	case "organization_metrics":
 		what = "metrics"
-	case api.EndpointServiceMetrics:
+	case "service_metrics":
 		what = "a service's metrics"
-	case api.EndpointService, api.EndpointServiceConfig:
+	case "service", "service_config":
 		what = "a service's details"
 	}
 	if in := o.Next.At.Sub(now).Seconds(); in >= 1 {
@@ -441,7 +448,7 @@ func table(s collector.Status, sel selection, selected, pages, first int) tableV
 		})
 	}
 	t.States, t.Regions = choices(stateCount, sel.state), choices(regionCount, sel.region)
-	for _, n := range perPageChoices {
+	for _, n := range perPageChoices() {
 		t.PerPage = append(t.PerPage, choiceView{Value: strconv.Itoa(n), Text: strconv.Itoa(n), Selected: n == sel.perPage})
 	}
 
@@ -508,13 +515,13 @@ func caption(sel selection, t *tableView) string {
 	case t.Total > 0:
 		text = "None of " + plural(t.Total, "service", "services") + " matches"
 	}
-	for _, c := range t.Columns {
-		if c.Sort != "" && t.Selected > 1 {
-			text += ", sorted by " + c.Title
-			if sel.descending {
-				text += ", descending"
-			}
-		}
+	by := slices.IndexFunc(t.Columns, func(c columnView) bool { return c.Sort != "" })
+	if by < 0 || t.Selected < 2 {
+		return text
+	}
+	text += ", sorted by " + t.Columns[by].Title
+	if sel.descending {
+		text += ", descending"
 	}
 	return text
 }
