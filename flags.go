@@ -60,6 +60,8 @@ type options struct {
 	inventoryInterval time.Duration
 	enrichLabels      []collector.EnrichLabel
 	timestamps        bool
+	collectConfig     bool
+	configInterval    time.Duration
 	shard             collector.Shard
 
 	telemetryPath          string
@@ -185,7 +187,7 @@ func (f *flags) define(app *kingpin.Application) *kingpin.CmdClause {
 
 	app.Flag("metrics.interval", "How often to fetch metrics. Upstream's values change about once a minute.").
 		Default("30s").IsSetByUser(&f.metricsIntervalSet).DurationVar(&f.metricsInterval)
-	app.Flag("metrics.max-age", "How long the last good metrics are served when no new ones come.").
+	app.Flag("metrics.max-age", "How long the last good metrics are served when no new ones come, but at least 2.5 refresh periods: those are a minute, or twice --metrics.interval if that is less, or what the rate allows.").
 		Default("5m").DurationVar(&f.maxAge)
 	app.Flag("inventory.interval", "How often to fetch the list of services.").
 		Default("60s").IsSetByUser(&f.inventorySet).DurationVar(&f.inventoryInterval)
@@ -194,6 +196,10 @@ func (f *flags) define(app *kingpin.Application) *kingpin.CmdClause {
 
 	app.Flag("metrics.timestamps", "Stamp samples with the moment at which the exporter first saw them. Prometheus needs track_timestamps_staleness with it.").
 		BoolVar(&f.timestamps)
+	app.Flag("collector.config", "Export the numeric settings of every service, such as max_connections, and its hostname. Takes up to a tenth of the requests.").
+		BoolVar(&f.collectConfig)
+	app.Flag("collector.config.interval", "How often to fetch the settings of a service, if the rate allows it.").
+		Default("1h").DurationVar(&f.configInterval)
 	app.Flag("shard.count", "Exporters among which the services are divided, by their ids.").
 		Default("1").IntVar(&f.shard.Count)
 	app.Flag("shard.index", "Which of them this one is, from 0. By default the number that ends the host name, as in a Kubernetes StatefulSet.").
@@ -314,6 +320,7 @@ func (o *options) checkNumbers() error {
 		{"--metrics.interval", o.metricsInterval <= 0},
 		{"--metrics.max-age", o.maxAge <= 0},
 		{"--inventory.interval", o.inventoryInterval <= 0},
+		{"--collector.config.interval", o.configInterval <= 0},
 		{"--shard.count", o.shard.Count <= 0},
 		{"--demo.services", o.demoServices <= 0},
 		{"--timeout", o.command == commandCheck && o.check.timeout <= 0 || o.command == commandOnce && o.once.timeout <= 0},

@@ -78,6 +78,8 @@ func organizations(o *options, file *config.Config, keys *keyring) ([]collector.
 		Rules:             file.MetricRelabelConfigs,
 		Shard:             o.shard,
 		Timestamps:        o.timestamps,
+		CollectConfig:     o.collectConfig,
+		ConfigInterval:    o.configInterval,
 	}
 	if len(file.Organizations) == 0 {
 		var err error

@@ -140,7 +140,7 @@ func TestReadmeMetrics(t *testing.T) {
 		return append(bytes.Clone(body), "nonsense{\n"...)
 	}})
 	s.SetFault(simulator.Fault{Endpoints: []string{"services"}, Skip: 1, Count: 1, Status: http.StatusForbidden})
-	e := start(t, env, append(fast, "--metrics.interval=100ms", "--inventory.interval=100ms")...)
+	e := start(t, env, append(fast, "--metrics.interval=100ms", "--inventory.interval=100ms", "--collector.config")...)
 
 	want := described(t)
 	for _, name := range []string{"build_info", "config_last_reload_successful", "config_last_reload_success_timestamp_seconds"} {
@@ -155,7 +155,7 @@ func TestReadmeMetrics(t *testing.T) {
 				return false
 			}
 		}
-		return own["clickhouse_postgres_service_tags_info"] != nil && gauge(t, page, "clickhouse_postgres_up") == 1
+		return own["clickhouse_postgres_service_tags_info"] != nil && own["clickhouse_postgres_service_setting"] != nil && gauge(t, page, "clickhouse_postgres_up") == 1
 	})
 
 	tag := regexp.MustCompile(`^(tag|tagpresent)_.+$`)

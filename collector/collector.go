@@ -23,6 +23,7 @@ const (
 	DefaultMetricsInterval   = 30 * time.Second
 	DefaultInventoryInterval = 60 * time.Second
 	DefaultMaxAge            = 5 * time.Minute
+	DefaultConfigInterval    = time.Hour
 )
 
 // Organization says what to poll, and how.
@@ -51,6 +52,11 @@ type Organization struct {
 	// Timestamps stamps samples with the moment at which the program first saw
 	// their values.
 	Timestamps bool
+
+	// CollectConfig adds the settings of each service, and its hostname. They take
+	// calls for each service, on which at most a tenth of the budget is spent.
+	CollectConfig  bool
+	ConfigInterval time.Duration // between two such calls for the settings, default 1 h
 }
 
 // same tells whether polling by o is what polling by other would be. It looks at
@@ -79,6 +85,7 @@ func (o Organization) withDefaults() Organization {
 	o.MetricsInterval = cmp.Or(o.MetricsInterval, DefaultMetricsInterval)
 	o.InventoryInterval = cmp.Or(o.InventoryInterval, DefaultInventoryInterval)
 	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
+	o.ConfigInterval = cmp.Or(o.ConfigInterval, DefaultConfigInterval)
 	return o
 }
 
@@ -115,7 +122,7 @@ func New(o Options) (*Collector, error) {
 	}
 	c.live = newNames(c.health.names(), o.ReservedNames)
 	c.own = newNames(c.health.names(), o.ReservedNames, pageNames())
-	c.snapshot.Store(&snapshot{document: &lazyDocument{}})
+	c.snapshot.Store(&snapshot{document: &lazyDocument{}, merger: &merger{}})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err
 	}
@@ -215,13 +222,14 @@ func (c *Collector) match(o Organization) *worker {
 func (c *Collector) arrange(replaced map[*worker]*worker) {
 	for {
 		old := c.snapshot.Load()
-		next := &snapshot{views: make([]*view, len(c.workers)), document: &lazyDocument{}}
+		next := &snapshot{views: make([]*view, len(c.workers)), document: &lazyDocument{}, merger: old.merger}
 		for i, w := range c.workers {
 			v := &view{worker: w, name: w.name, document: &lazyDocument{}}
+			v.state.plan.Period = w.config.MetricsInterval
 			if id := w.id.Load(); id != nil {
 				v.id = *id
 			}
-			v.index()
+			v.index(nil)
 			for _, was := range old.views {
 				if was.worker == w {
 					v = was
@@ -243,7 +251,7 @@ func (v *view) handedTo(w *worker) *view {
 		worker: w, id: v.id, name: v.name, services: v.services, unnamed: v.unnamed,
 		inventory: v.inventory, state: v.state, document: &lazyDocument{},
 	}
-	next.index()
+	next.index(nil)
 	return next
 }
 
@@ -293,7 +301,7 @@ func (c *Collector) claim(w *worker, id string) error {
 		}
 		// The view says whose it is before the worker does.
 		v := &view{worker: w, id: id, name: w.name, state: w.view().state, document: &lazyDocument{}}
-		v.index()
+		v.index(nil)
 		if c.snapshot.CompareAndSwap(old, old.with(v)) {
 			w.id.Store(&id)
 			c.health.begin(id)
@@ -352,7 +360,7 @@ func (c *Collector) Page(org, service string) (*exposition.Document, error) {
 		}
 		return v.page(), nil
 	}
-	s := v.byID[service]
+	s := v.service(service)
 	if s == nil {
 		if v.inventory == nil {
 			return nil, &UnavailableError{Reason: fmt.Sprintf("the services of organization %s are not known yet: %s", org, v.state.listing.String())}
@@ -362,7 +370,7 @@ func (c *Collector) Page(org, service string) (*exposition.Document, error) {
 	if err := s.unavailable(v, now); err != nil {
 		return nil, err
 	}
-	return s.page(), nil
+	return s.page(v.worker), nil
 }
 
 // Ready tells whether every organization has been tried and there is data of at

@@ -18,6 +18,7 @@ func (w *worker) discover(ctx context.Context) bool {
 			return false
 		}
 		w.c.health.polled(w.label(), api.EndpointOrganizations, time.Since(start))
+		w.c.health.unsent(w.label(), api.EndpointOrganizations, err)
 		if err == nil {
 			err = w.claim(list)
 		}

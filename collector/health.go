@@ -75,7 +75,7 @@ func newHealth() *health {
 		pageBytes:        desc(exporterPrefix+"page_bytes", "Size of the upstream metrics pages that are held, in bytes."),
 		unknown:          desc(exporterPrefix+"unknown_services", "Services that the metrics name and the list of services does not."),
 		uncovered:        desc(exporterPrefix+"uncovered_services", "Services that the organization's metrics page leaves out, so that their own pages are read."),
-		period:           desc(exporterPrefix+"planned_refresh_period_seconds", "How often, within the rate budget, the metrics of the least often read service are refreshed, in seconds."),
+		period:           desc(exporterPrefix+"planned_refresh_period_seconds", "In how long, within the rate budget, the metrics of every running service are to be read once, in seconds."),
 	}
 }
 
@@ -145,6 +145,16 @@ func (h *health) hooks(org func() string) api.Hooks {
 				h.waitSeconds.WithLabelValues(org()).Add(waited.Seconds())
 			}
 		},
+	}
+}
+
+// unsent counts a call that failed before any request was sent, of which hooks do not
+// hear.
+func (h *health) unsent(org string, endpoint api.Endpoint, err error) {
+	var request *api.Error
+	if errors.As(err, &request) && request.StatusCode == 0 &&
+		(request.Kind == api.KindCredentials || request.Kind == api.KindBadRequest) {
+		h.failures.WithLabelValues(org, string(endpoint), reason(err)).Inc()
 	}
 }
 

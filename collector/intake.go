@@ -91,6 +91,10 @@ func (w *worker) forget(id string) {
 	delete(w.ownBytes, id)
 	delete(w.failed, id)
 	delete(w.hostnames, id)
+	delete(w.settings, id)
+	for _, d := range w.details {
+		delete(d.failed, id)
+	}
 	delete(w.unknownNames, id)
 }
 
@@ -117,7 +121,7 @@ func (w *worker) exports(id string, pageAt time.Time) bool {
 
 // rewrite applies the rules and the inventory to the pages held once more.
 func (w *worker) rewrite() {
-	if !w.pageAt.IsZero() {
+	if w.page != nil {
 		w.rewriter.only = ""
 		if page, err := w.source.Rewrite(w.rewriter); err == nil {
 			for _, id := range page.Groups() {
@@ -125,13 +129,14 @@ func (w *worker) rewrite() {
 				switch {
 				case !w.exports(id, w.pageAt):
 				case old == nil:
-					w.samples[id] = &sample{block: page.Block(id), fetchedAt: w.pageAt, changedAt: w.pageAt, figures: newFigures(page.Block(id), nil)}
-				case !old.own && old.fetchedAt.Equal(w.pageAt):
+					w.newSample(id, page.Block(id), w.page, w.pageAt, false)
+				case old.page == w.page:
 					w.relabelled(id, old, page.Block(id))
 				}
 			}
 		}
 	}
+	w.rewriteOlder()
 	for id, source := range w.own {
 		old := w.samples[id]
 		if old == nil || !old.own {
@@ -144,13 +149,39 @@ func (w *worker) rewrite() {
 	}
 }
 
+// rewriteOlder applies them to services that the organization's newest page leaves
+// out and whose series are still those of an older one. Nothing but the bytes is left
+// of that, and reading it again costs no more than reading it once did.
+func (w *worker) rewriteOlder() {
+	older := map[*api.Page][]string{}
+	for id, s := range w.samples {
+		if s.block != nil && !s.own && s.page != w.page && s.epoch != w.rewriter.Epoch(id) {
+			older[s.page] = append(older[s.page], id)
+		}
+	}
+	rewriter := *w.rewriter
+	rewriter.only, rewriter.unknownNames = "", map[string]string{}
+	for was, ids := range older {
+		page, err := exposition.NewSource().Decode(was.Body, was.ContentType, &rewriter)
+		if err != nil {
+			continue // it cannot be: the page was read before
+		}
+		for _, id := range ids {
+			if block := page.Block(id); block != nil {
+				w.relabelled(id, w.samples[id], block)
+			}
+		}
+	}
+}
+
 // relabelled replaces the series of a sample by the same ones with other labels.
 func (w *worker) relabelled(id string, old *sample, block *exposition.Block) {
-	if block == old.block {
+	epoch := w.rewriter.Epoch(id)
+	if block == old.block && epoch == old.epoch {
 		return
 	}
 	next := *old
-	next.block = block
+	next.block, next.epoch = block, epoch
 	w.samples[id] = &next
 }
 
@@ -183,6 +214,19 @@ func (w *worker) mayBeEmpty(now time.Time) bool {
 	return true
 }
 
+// decode has a source decode a page. What one page has taught, that upstream ends
+// them with a line feed, holds for those of new sources too: without one at its end a
+// page has been cut, maybe within a value.
+func (w *worker) decode(source *exposition.Source, p *api.Page) (*exposition.Page, error) {
+	ends := bytes.HasSuffix(p.Body, []byte{'\n'})
+	if w.lineFeed && !ends && len(p.Body) > 0 {
+		return nil, &refusedError{"parse", "the metrics page breaks off before the end of its last line: it has been cut on its way, the last good page is kept"}
+	}
+	page, err := source.Decode(p.Body, p.ContentType, w.rewriter)
+	w.lineFeed = w.lineFeed || err == nil && ends
+	return page, err
+}
+
 // takePage takes in the answer to a call for the organization's page.
 func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 	w.pageTried = true
@@ -193,7 +237,7 @@ func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 	var page *exposition.Page
 	if err == nil {
 		w.rewriter.only = ""
-		page, err = w.source.Decode(a.page.Body, a.page.ContentType, w.rewriter)
+		page, err = w.decode(w.source, a.page)
 	}
 	if err != nil && resultOf(err) == ResultRefused && w.inventory != nil && len(w.inventory.ids) > 1 {
 		// Upstream may refuse the page of an organization with too many services:
@@ -213,14 +257,14 @@ func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 	at := a.receivedAt(now)
 	w.measuredAt = at
 	w.c.health.dropped(w.label(), page.Stats())
-	w.pageAt, w.pageBytes = at, int64(len(a.page.Body))
+	w.page, w.pageAt, w.pageBytes = a.page, at, int64(len(a.page.Body))
 	onPage := make(map[string]struct{}, len(page.Groups()))
 	for _, id := range page.Groups() {
 		onPage[id] = struct{}{}
 		if id != "" {
 			outcome.Services = append(outcome.Services, id)
 		}
-		if w.exports(id, at) && w.newSample(id, page.Block(id), at, false) {
+		if w.exports(id, at) && w.newSample(id, page.Block(id), a.page, at, false) {
 			outcome.Changed = true
 		}
 	}
@@ -247,9 +291,9 @@ func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 
 // newSample makes a block the newest metrics of a service, and tells whether they
 // differ from the last.
-func (w *worker) newSample(id string, block *exposition.Block, at time.Time, own bool) (changed bool) {
+func (w *worker) newSample(id string, block *exposition.Block, page *api.Page, at time.Time, own bool) (changed bool) {
 	old := w.samples[id]
-	next := &sample{block: block, fetchedAt: at, changedAt: at, own: own}
+	next := &sample{block: block, page: page, epoch: w.rewriter.Epoch(id), fetchedAt: at, changedAt: at, own: own}
 	if old != nil && old.block != nil && old.block.Fingerprint() == block.Fingerprint() {
 		next.changedAt, next.figures = old.changedAt, old.figures
 	} else {
@@ -280,7 +324,7 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 			source = exposition.NewSource()
 		}
 		w.rewriter.only = id
-		page, err = source.Decode(a.page.Body, a.page.ContentType, w.rewriter)
+		page, err = w.decode(source, a.page)
 	}
 	if err != nil {
 		w.failed[id] = err
@@ -299,43 +343,38 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 	w.measuredAt = at
 	w.c.health.dropped(w.label(), page.Stats())
 	if block := page.Block(id); block != nil {
-		outcome.Changed = w.newSample(id, block, at, true)
+		outcome.Changed = w.newSample(id, block, a.page, at, true)
 		w.own[id], w.ownBytes[id] = source, int64(len(a.page.Body))
 	}
 	outcome.Services = []string{id}
 	return nil
 }
 
-// observeSweep keeps the condition of the services' own pages: it fails from the
-// first service whose page cannot be had until all can, so that one service in
-// trouble does not make a line at every turn.
+// observeSweep keeps the condition of the services' own pages.
 func (w *worker) observeSweep(now time.Time) {
+	w.observeEach(&w.sweeping, w.failed, now, api.EndpointServiceMetrics,
+		"a service's own metrics page cannot be read; its last good one is served until it is too old",
+		"every service's own metrics page can be read again")
+}
+
+// observeEach keeps the condition of calls that are made for one service after the
+// other: it fails from the first service for which one fails until none does, so that
+// one service in trouble does not make a line at every turn.
+func (w *worker) observeEach(c *condition, failed map[string]error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
 	var err error
-	if len(w.failed) > 0 {
-		err = w.failed[slices.Min(slices.Collect(maps.Keys(w.failed)))]
-		if w.sweeping.err != nil {
-			w.sweeping.err = err
+	if len(failed) > 0 {
+		err = failed[slices.Min(slices.Collect(maps.Keys(failed)))]
+		if c.err != nil {
+			c.err = err
 			return
 		}
 	}
-	next, changed, lasted := w.sweeping.observe(now, err)
-	w.sweeping = next
+	next, changed, lasted := c.observe(now, err)
+	*c = next
 	switch changed {
 	case nowFailing:
-		level.Warn(w.logger).Log("msg", "a service's own metrics page cannot be read; its last good one is served until it is too old",
-			"endpoint", api.EndpointServiceMetrics, "reason", next.reason, "err", err)
+		level.Warn(w.logger).Log("msg", trouble, "endpoint", endpoint, "reason", next.reason, "err", err)
 	case recovered:
-		level.Info(w.logger).Log("msg", "every service's own metrics page can be read again",
-			"endpoint", api.EndpointServiceMetrics, "after", lasted.Round(time.Second))
+		level.Info(w.logger).Log("msg", relief, "endpoint", endpoint, "after", lasted.Round(time.Second))
 	}
-}
-
-// takeDetail takes in what only the call for one service tells: its hostname.
-func (w *worker) takeDetail(a answer) {
-	id := a.request.Service
-	if a.err != nil || w.inventory == nil || w.inventory.services[id] == nil || w.hostnames[id] == a.detail.Hostname {
-		return
-	}
-	w.hostnames[id] = a.detail.Hostname
-	w.takeList(w.listed, w.inventory.fetchedAt, false)
 }

@@ -42,6 +42,7 @@ type inventory struct {
 type record struct {
 	api.Service
 	hostname string
+	settings []setting
 	inline   []labels.Label
 	// epoch changes when inline does: series rewritten under the same epoch need
 	// not be rewritten again.
@@ -146,12 +147,12 @@ func (inv *inventory) count() {
 // nextRecord returns the record of a service after a list; old itself if nothing
 // changed and it need not be made again.
 func (w *worker) nextRecord(old *record, s api.Service, inv *inventory, seenBefore, again bool) *record {
-	hostname := w.hostnames[s.ID]
-	if old != nil && !again && old.hostname == hostname && sameService(&old.Service, &s) &&
-		old.states == len(inv.states) {
+	hostname, settings := w.hostnames[s.ID], w.settings[s.ID]
+	if old != nil && !again && old.hostname == hostname && slices.Equal(old.settings, settings) &&
+		sameService(&old.Service, &s) && old.states == len(inv.states) {
 		return old
 	}
-	r := &record{Service: s, hostname: hostname, states: len(inv.states)}
+	r := &record{Service: s, hostname: hostname, settings: settings, states: len(inv.states)}
 	r.inline = inlineLabels(w.config.EnrichLabels, &s, hostname)
 	if old != nil && slices.Equal(old.inline, r.inline) {
 		r.epoch = old.epoch

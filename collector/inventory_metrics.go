@@ -43,6 +43,7 @@ func (w *worker) inventorySeries(r *record, states []string) *exposition.Block {
 			labels.Label{Name: "postgres_version", Value: r.PostgresVersion},
 			labels.Label{Name: "postgres_ha_type", Value: r.HAType},
 			labels.Label{Name: "postgres_is_primary", Value: strconv.FormatBool(r.IsPrimary)},
+			labels.Label{Name: "postgres_hostname", Value: r.hostname},
 		),
 		value: 1,
 	}}
@@ -87,6 +88,14 @@ func (w *worker) inventorySeries(r *record, states []string) *exposition.Block {
 			value:  1,
 		})
 	}
+	for _, s := range r.settings {
+		list = append(list, gauge{
+			name:   serviceSettingName,
+			help:   "A numeric setting of a Postgres service, in the unit in which it is set; the names of PgBouncer's begin with pgbouncer and a dot.",
+			labels: with(labels.Label{Name: "name", Value: s.name}),
+			value:  s.value,
+		})
+	}
 	return w.relabelledBlock(list)
 }
 
@@ -105,9 +114,11 @@ func (w *worker) inventoryTotals(counts map[string]int) *exposition.Block {
 }
 
 // ids returns the labels that say which service a series is about.
-func (w *worker) ids(id, name string) []labels.Label {
+func (w *worker) ids(id, name string) []labels.Label { return idLabels(w.label(), id, name) }
+
+func idLabels(org, id, name string) []labels.Label {
 	return []labels.Label{
-		{Name: orgLabel, Value: w.label()},
+		{Name: orgLabel, Value: org},
 		{Name: serviceLabel, Value: id},
 		{Name: nameLabel, Value: name},
 	}

@@ -9,6 +9,7 @@ const (
 	serviceStorageName     = "clickhouse_postgres_service_storage_size_bytes"
 	servicePrimaryName     = "clickhouse_postgres_service_primary"
 	serviceTagsName        = "clickhouse_postgres_service_tags_info"
+	serviceSettingName     = "clickhouse_postgres_service_setting"
 	servicesName           = "clickhouse_postgres_services"
 	serviceUpName          = "clickhouse_postgres_service_up"
 	serviceLastSuccessName = "clickhouse_postgres_service_metrics_last_success_timestamp_seconds"
@@ -23,7 +24,7 @@ const (
 func pageNames() []string {
 	return []string{
 		serviceInfoName, serviceStateName, serviceCreatedName, serviceStorageName,
-		servicePrimaryName, serviceTagsName, servicesName,
+		servicePrimaryName, serviceTagsName, serviceSettingName, servicesName,
 		serviceUpName, serviceLastSuccessName, serviceLastChangeName,
 	}
 }

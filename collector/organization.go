@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,8 +23,6 @@ const (
 	// emptyPageGrace is for how long a service that turned running may be absent
 	// from an otherwise empty page.
 	emptyPageGrace = 3 * time.Minute
-	// hostnameInterval is how often a known hostname is asked for again.
-	hostnameInterval = 6 * time.Hour
 )
 
 // worker polls one organization. Everything below "state" belongs to the goroutine
@@ -39,6 +36,8 @@ type worker struct {
 	id   atomic.Pointer[string] // of the organization, nil until it is known
 	stop context.CancelFunc     // set when started
 	done chan struct{}          // closed when run has returned
+
+	merger merger // for the organization's page
 
 	first     chan struct{} // closed when the first refresh has ended
 	firstOnce sync.Once
@@ -60,9 +59,11 @@ type memory struct {
 	excluded    map[string]struct{}
 	tombstones  map[string]time.Time // when a service left the inventory
 	hostnames   map[string]string
+	settings    map[string][]setting
 
 	source       *exposition.Source            // of the organization's page
-	pageAt       time.Time                     // when the page that source holds came, zero if there is none
+	page         *api.Page                     // that source holds, nil if there is none
+	pageAt       time.Time                     // when it came
 	onPage       map[string]struct{}           // services named by that page
 	pageBytes    int64                         // its size
 	own          map[string]*exposition.Source // of the services' own pages
@@ -70,6 +71,7 @@ type memory struct {
 	samples      map[string]*sample            // by service, "" for series that name none
 	unknownNames map[string]string             // what upstream calls services that the inventory does not know
 	failed       map[string]error              // why a service's own page could not be had
+	details      map[api.Endpoint]*detailing   // the calls for a service that are no pages
 
 	epochs   uint32 // given out so far
 	rulesAge uint32 // how often rules have been replaced
@@ -80,6 +82,7 @@ type memory struct {
 	measuredAt time.Time // when metrics last came, from whichever endpoint
 	measureErr error     // why the latest attempt at the organization's page, or else at a service's, failed
 	pageTried  bool      // the organization's page has been tried
+	lineFeed   bool      // some page that was taken in ended in a line feed
 
 	pollTook time.Duration // latest request for metrics, from whichever endpoint
 }
@@ -87,6 +90,8 @@ type memory struct {
 // sample is the newest metrics of one service. Immutable.
 type sample struct {
 	block     *exposition.Block
+	page      *api.Page // that the series came on
+	epoch     uint64    // of the rewriter, when it labelled them
 	fetchedAt time.Time
 	changedAt time.Time // when the program first saw these values
 	own       bool      // came from the service's own page
@@ -113,6 +118,7 @@ func newMemory() memory {
 		excluded:     map[string]struct{}{},
 		tombstones:   map[string]time.Time{},
 		hostnames:    map[string]string{},
+		settings:     map[string][]setting{},
 		source:       exposition.NewSource(),
 		onPage:       map[string]struct{}{},
 		own:          map[string]*exposition.Source{},
@@ -120,6 +126,7 @@ func newMemory() memory {
 		samples:      map[string]*sample{},
 		unknownNames: map[string]string{},
 		failed:       map[string]error{},
+		details:      map[api.Endpoint]*detailing{},
 	}
 }
 
@@ -204,9 +211,7 @@ func (w *worker) schedule(now time.Time) {
 		InventoryInterval:     jittered(w.config.InventoryInterval),
 		NoOrganizationMetrics: onlyIDs,
 	}
-	if slices.ContainsFunc(w.config.EnrichLabels, func(l EnrichLabel) bool { return l.token == "hostname" }) {
-		cfg.Details = append(cfg.Details, Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
-	}
+	cfg.Details = w.planDetails()
 	if w.plan != nil {
 		w.plan.Reconfigure(cfg)
 		return
@@ -239,6 +244,7 @@ type answer struct {
 	services []api.Service
 	page     *api.Page
 	detail   api.ServiceDetail
+	config   api.ServiceConfig
 }
 
 // receivedAt returns how old the answer's page is at most.
@@ -311,6 +317,8 @@ func (w *worker) ask(ctx context.Context, r Request) answer {
 		a.page, a.err = w.client.ServiceMetrics(ctx, id, r.Service)
 	case api.EndpointService:
 		a.detail, a.err = w.client.Service(ctx, id, r.Service)
+	case api.EndpointServiceConfig:
+		a.config, a.err = w.client.ServiceConfig(ctx, id, r.Service)
 	default:
 		a.err = fmt.Errorf("request of an unknown kind %q was planned: this is a bug", r.Endpoint)
 	}
@@ -331,12 +339,13 @@ func (w *worker) take(a answer, now time.Time) {
 	case api.EndpointServiceMetrics:
 		w.pollTook = a.took
 		a.err = w.takeServicePage(a, now, &outcome)
-	case api.EndpointService:
-		w.takeDetail(a)
+	case api.EndpointService, api.EndpointServiceConfig:
+		w.takeDetail(a, now)
 	}
 	if a.err != nil && refusedPage(a.err) {
 		w.c.health.refused(w.label(), a.request.Endpoint, reason(a.err))
 	}
+	w.c.health.unsent(w.label(), a.request.Endpoint, a.err)
 	outcome.Result = resultOf(a.err)
 	w.plan.Finished(a.request, now, outcome)
 	if usage := w.config.API.Budget.Usage(); usage.PausedUntil.After(now) {

@@ -9,6 +9,11 @@ const (
 	// there is nothing to gain that would be worth the risk of being wrong.
 	periodTolerance = upstreamRefresh / 5
 
+	// leastInterval is the shortest interval at which it pays to wait for a refresh:
+	// polls more often than that see it soon enough, and those who ask for them want
+	// to hear of failures at that pace too.
+	leastInterval = 10 * time.Second
+
 	// leastWindow is how exactly a refresh is predicted at best. Narrower windows
 	// would be missed by the jitter of upstream and of the way to it.
 	leastWindow = 3 * time.Second
@@ -37,7 +42,9 @@ const (
 //
 // If no such rhythm is found, or if it is lost since values are constant, move all
 // the time or at a period that is not about a minute, polls are an interval apart; so
-// they are if the interval leaves less than two polls for each refresh.
+// they are if the interval leaves less than two polls for each refresh, or is so
+// short that there is nothing to gain. Polls at the learned rhythm are up to three
+// intervals apart, and never much more than a minute.
 //
 // The zero value is not usable, see [NewPhase]. A Phase holds no clock and is not
 // safe for concurrent use.
@@ -127,7 +134,8 @@ func (p *Phase) search(before, asked, answered time.Time, changed bool) {
 		p.rhythm = 0
 	}
 	// Halving windows takes two polls for each refresh.
-	if p.rhythm < 2 || asked.Before(p.holdOff) || 2*p.interval > upstreamRefresh+periodTolerance {
+	if p.rhythm < 2 || asked.Before(p.holdOff) ||
+		p.interval < leastInterval || 2*p.interval > upstreamRefresh+periodTolerance {
 		return
 	}
 	p.tracking, p.period = true, upstreamRefresh

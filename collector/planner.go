@@ -103,7 +103,7 @@ const (
 type Plan struct {
 	Services  int           // to be exported
 	Uncovered int           // of these, fetched one by one
-	Period    time.Duration // in which every uncovered service that is running is fetched once
+	Period    time.Duration // in which the metrics of every running service are fetched once
 
 	OrganizationCall OrganizationCall
 
@@ -400,9 +400,15 @@ func (p *Planner) Finished(r Request, now time.Time, out Outcome) {
 func (p *Planner) Period(id string) time.Duration {
 	s := p.services[id]
 	if s == nil {
-		return max(p.cfg.MetricsInterval, upstreamRefresh)
+		return max(p.cfg.MetricsInterval, p.apart())
 	}
 	return max(p.periodOf(s), s.promised)
+}
+
+// apart returns how far apart polls may be that follow upstream's rhythm: the period
+// of data is never taken for shorter.
+func (p *Planner) apart() time.Duration {
+	return min(upstreamRefresh, 2*p.cfg.MetricsInterval)
 }
 
 func (p *Planner) periodOf(s *plannedService) time.Duration {
@@ -410,13 +416,15 @@ func (p *Planner) periodOf(s *plannedService) time.Duration {
 	if s.covered {
 		period = p.callInterval()
 	}
-	// Polls at upstream's phase are up to that far apart.
-	return max(period, upstreamRefresh)
+	return max(period, p.apart())
 }
 
 // Plan returns a summary.
 func (p *Planner) Plan() Plan {
 	plan := Plan{Services: len(p.services), Uncovered: p.uncovered(), Period: p.period(), OrganizationCall: p.callMode()}
+	if p.covering != nil {
+		plan.Period = max(plan.Period, p.callInterval())
+	}
 	phase := p.phase
 	if plan.OrganizationCall != CallRegularly {
 		phase = nil
@@ -547,7 +555,7 @@ func (p *Planner) dropOldCoverage(now time.Time) {
 		return
 	}
 	interval := p.callInterval()
-	if interval == 0 || now.Sub(p.answeredAt) > max(interval, upstreamRefresh)*5/2 {
+	if interval == 0 || now.Sub(p.answeredAt) > max(interval, p.apart())*5/2 {
 		p.dropCoverage()
 	}
 }

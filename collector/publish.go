@@ -36,8 +36,8 @@ func (w *worker) publish(now time.Time) {
 		delete(w.own, id)
 		delete(w.ownBytes, id)
 	}
-	if !w.pageAt.IsZero() && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
-		w.source, w.pageAt, w.pageBytes = exposition.NewSource(), time.Time{}, 0
+	if w.page != nil && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
+		w.source, w.page, w.pageBytes = exposition.NewSource(), nil, 0
 	}
 	if plan.OrganizationCall == CallNever && w.paging.tried {
 		// It is not asked for any more, so that it cannot recover either.
@@ -46,17 +46,28 @@ func (w *worker) publish(now time.Time) {
 			w.measureErr = nil
 		}
 	}
-	if slow := plan.Uncovered > 0 && plan.Period > w.config.MaxAge; slow != w.slow {
-		w.slow = slow
-		if slow {
-			level.Warn(w.logger).Log("msg", "the rate budget allows the services' own pages to be read only rarely; ask support for a raised limit and set it, split the fleet by organization, or select services",
-				"services", plan.Uncovered, "period", plan.Period.Round(time.Second), "max_age", w.config.MaxAge)
-		} else {
-			level.Info(w.logger).Log("msg", "the refresh period is short enough again", "services", plan.Uncovered, "period", plan.Period.Round(time.Second))
-		}
-	}
+	w.observePeriod(plan)
 	w.c.publish(w.newView(now, plan))
 	w.refreshed()
+}
+
+// observePeriod says once when the budget is too small to keep metrics as young as
+// they are meant to be, and once when that is over.
+func (w *worker) observePeriod(plan Plan) {
+	if plan.OrganizationCall != CallNever && (!w.pageTried || w.paging.err != nil && resultOf(w.paging.err) != ResultRefused) {
+		return // what the organization's page covers is not known, or it is in trouble
+	}
+	period := plan.Period.Round(time.Second)
+	switch {
+	case !w.slow && plan.Period > w.config.MaxAge:
+		w.slow = true
+		level.Warn(w.logger).Log("msg", "the rate budget is too small to read every service's metrics within --metrics.max-age, so that they are served for longer; ask ClickHouse support for a raised limit and set --api.rate-limit to it, divide the services among exporters (shards, organizations) with an API key each, or select fewer services",
+			"uncovered_services", plan.Uncovered, "period", period, "max_age", w.config.MaxAge)
+	case w.slow && plan.Period <= w.config.MaxAge*9/10: // well below, lest it is said again and again
+		w.slow = false
+		level.Info(w.logger).Log("msg", "the rate budget suffices again to read every service's metrics within --metrics.max-age",
+			"uncovered_services", plan.Uncovered, "period", period, "max_age", w.config.MaxAge)
+	}
 }
 
 // refreshed closes first once the first refresh has ended.
@@ -109,19 +120,11 @@ func (w *worker) newView(now time.Time, plan Plan) *view {
 		v.state.bytes += n
 	}
 	if w.listing.tried || w.unconfirmed {
-		ids := make([]string, 0, len(w.samples))
-		if w.inventory != nil {
-			ids = append(ids, w.inventory.ids...)
-		}
-		for id := range w.samples {
-			if id != "" && (w.inventory == nil || w.inventory.services[id] == nil) {
-				ids = append(ids, id)
-			}
-		}
-		slices.Sort(ids)
+		ids := w.serviceIDs()
 		v.services = make([]*serviceView, 0, len(ids))
+		var made slab
 		for _, id := range ids {
-			v.services = append(v.services, w.newServiceView(id, last.byID[id]))
+			v.services = append(v.services, w.newServiceView(id, last.service(id), &made))
 		}
 		if s := w.samples[""]; s != nil && s.block != nil {
 			v.unnamed = &serviceView{sample: s, block: s.block, ttl: w.ttl(""), document: &lazyDocument{}}
@@ -133,16 +136,35 @@ func (w *worker) newView(now time.Time, plan Plan) *view {
 			}
 		}
 	}
-	v.index()
+	v.index(last.health)
 	if v.document = last.document; v.document == nil || !v.sameSeries(last) {
 		v.document = &lazyDocument{}
 	}
 	return v
 }
 
+// serviceIDs returns the ids of all services that the inventory or the metrics name,
+// sorted. The caller must not change them.
+func (w *worker) serviceIDs() []string {
+	var ids []string
+	if w.inventory != nil {
+		ids = w.inventory.ids
+	}
+	known := len(ids)
+	for id := range w.samples {
+		if id != "" && (w.inventory == nil || w.inventory.services[id] == nil) {
+			ids = append(slices.Clip(ids), id)
+		}
+	}
+	if len(ids) > known {
+		slices.Sort(ids)
+	}
+	return ids
+}
+
 // newServiceView makes the view of one service, of which last is the one before or
 // nil.
-func (w *worker) newServiceView(id string, last *serviceView) *serviceView {
+func (w *worker) newServiceView(id string, last *serviceView, made *slab) *serviceView {
 	s := serviceView{id: id, sample: w.samples[id], ttl: w.ttl(id), name: w.unknownNames[id]}
 	if w.inventory != nil {
 		if s.record = w.inventory.services[id]; s.record != nil {
@@ -165,17 +187,45 @@ func (w *worker) newServiceView(id string, last *serviceView) *serviceView {
 		}
 	}
 	if last != nil {
-		s.health, s.document = last.health, last.document
-		if s == *last {
+		if s.document = last.document; s == *last {
 			return last
 		}
-		if last.name == s.name && last.sample == s.sample && last.up == s.up &&
-			last.record == s.record && last.block == s.block && last.stamp.Equal(s.stamp) {
-			return &s
+		if s.sameSeries(last) {
+			return made.add(s)
 		}
 	}
-	s.health, s.document = w.healthBlock(&s), &lazyDocument{}
-	return &s
+	s.document = nil
+	return made.add(s)
+}
+
+// slab allocates views of services many at a time: most refreshes change all of
+// them.
+type slab struct {
+	free []slabEntry
+	size int // of the last allocation
+}
+
+type slabEntry struct {
+	view     serviceView
+	document lazyDocument
+}
+
+// add returns s in memory that will not move, with a document of its own if it has
+// none.
+func (m *slab) add(s serviceView) *serviceView {
+	const most = 256
+	if len(m.free) == 0 {
+		// What lives long must not keep much else alive that does not.
+		m.size = min(max(2*m.size, 1), most)
+		m.free = make([]slabEntry, m.size)
+	}
+	e := &m.free[0]
+	m.free = m.free[1:]
+	e.view = s
+	if s.document == nil {
+		e.view.document = &e.document
+	}
+	return &e.view
 }
 
 // up tells whether the latest calls for the list and for metrics worked.
@@ -196,31 +246,4 @@ func (w *worker) up() bool {
 		}
 	}
 	return false
-}
-
-// healthBlock makes the health metrics of one service. The user's rules do not apply
-// to them: a rule that keeps a few metrics must not blind those who watch.
-func (w *worker) healthBlock(s *serviceView) *exposition.Block {
-	ids := w.ids(s.id, s.name)
-	up := 0.0
-	if s.up {
-		up = 1
-	}
-	list := []gauge{{
-		name:   serviceUpName,
-		help:   "Whether the latest request for a Postgres service's metrics brought them.",
-		labels: ids, value: up,
-	}}
-	if s.sample != nil {
-		list = append(list, gauge{
-			name:   serviceLastSuccessName,
-			help:   "When a Postgres service's metrics were last read, in seconds since 1970.",
-			labels: ids, value: unixSeconds(s.sample.fetchedAt),
-		}, gauge{
-			name:   serviceLastChangeName,
-			help:   "When a Postgres service's metrics were first seen to have the values they have, in seconds since 1970.",
-			labels: ids, value: unixSeconds(s.sample.changedAt),
-		})
-	}
-	return newBlock(list)
 }

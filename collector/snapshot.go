@@ -2,6 +2,8 @@ package collector
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,13 +15,14 @@ import (
 type snapshot struct {
 	views    []*view
 	document *lazyDocument // of everything
+	merger   *merger       // for that
 }
 
 // with returns the snapshot after the view of one worker's organization was
 // replaced. A worker that is not part of the snapshot has been removed: nothing
 // changes.
 func (s *snapshot) with(v *view) *snapshot {
-	next := &snapshot{views: make([]*view, len(s.views)), document: s.document}
+	next := &snapshot{views: make([]*view, len(s.views)), document: s.document, merger: s.merger}
 	for i, old := range s.views {
 		if next.views[i] = old; old.worker == v.worker {
 			next.views[i] = v
@@ -49,7 +52,7 @@ func (s *snapshot) expire(now time.Time) *snapshot {
 			views[i] = v.expire(now)
 		}
 	}
-	return &snapshot{views: views, document: &lazyDocument{}}
+	return &snapshot{views: views, document: &lazyDocument{}, merger: s.merger}
 }
 
 // organization returns the view of the organization with that id, nil if there is
@@ -73,8 +76,21 @@ func (s *snapshot) everything() *exposition.Document {
 		for _, v := range s.views {
 			parts = v.parts(parts)
 		}
-		return exposition.Merge(parts...)
+		return s.merger.merge(parts)
 	})
+}
+
+// merger merges the same blocks again and again, in newer versions. Safe for
+// concurrent use.
+type merger struct {
+	mu sync.Mutex
+	m  exposition.Merger
+}
+
+func (m *merger) merge(parts []exposition.Part) *exposition.Document {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.m.Merge(parts...)
 }
 
 // lazyDocument is a document made when first asked for. Safe for concurrent use.
@@ -94,8 +110,7 @@ type view struct {
 	id       string // "" until discovered
 	name     string
 	services []*serviceView // sorted by id; nil before the first list was tried
-	byID     map[string]*serviceView
-	unnamed  *serviceView // series that name no service, nil if there are none
+	unnamed  *serviceView   // series that name no service, nil if there are none
 
 	inventory *inventory // nil before the first list
 	state     workerState
@@ -104,6 +119,7 @@ type view struct {
 	expires time.Time // when the first data becomes too old, zero if there is none
 	series  int       // upstream's series held
 	unknown int       // services that only the metrics name
+	health  *serviceHealth
 
 	document *lazyDocument
 }
@@ -116,16 +132,21 @@ type serviceView struct {
 	sample *sample // nil before the first metrics
 	// block holds the sample's series, nil if there are none or they are too old.
 	block  *exposition.Block
-	ttl    time.Duration     // how long block is served after the sample was fetched
-	stamp  time.Time         // the timestamp for block's samples, zero for none
-	up     bool              // the latest attempt to get its metrics brought them
-	failed string            // why its own page could not be had, "" if it could
-	health *exposition.Block // its health metrics
+	ttl    time.Duration // how long block is served after the sample was fetched
+	stamp  time.Time     // the timestamp for block's samples, zero for none
+	up     bool          // the latest attempt to get its metrics brought them
+	failed string        // why its own page could not be had, "" if it could
 
 	document *lazyDocument
 }
 
-// parts appends the service's blocks.
+// sameSeries tells whether the two have the same series, with their values.
+func (s *serviceView) sameSeries(o *serviceView) bool {
+	return s.name == o.name && s.sample == o.sample && s.up == o.up &&
+		s.record == o.record && s.block == o.block && s.stamp.Equal(o.stamp)
+}
+
+// parts appends the service's blocks, all but its health.
 func (s *serviceView) parts(parts []exposition.Part) []exposition.Part {
 	if s.block != nil {
 		parts = append(parts, exposition.Part{Block: s.block, Timestamp: s.stamp})
@@ -133,14 +154,14 @@ func (s *serviceView) parts(parts []exposition.Part) []exposition.Part {
 	if s.record != nil && s.record.series != nil {
 		parts = append(parts, exposition.Part{Block: s.record.series})
 	}
-	if s.health != nil {
-		parts = append(parts, exposition.Part{Block: s.health})
-	}
 	return parts
 }
 
-func (s *serviceView) page() *exposition.Document {
-	return s.document.get(func() *exposition.Document { return exposition.Merge(s.parts(nil)...) })
+func (s *serviceView) page(w *worker) *exposition.Document {
+	return s.document.get(func() *exposition.Document {
+		health := newServiceHealth(w, []*serviceView{s}, nil)
+		return exposition.Merge(append(s.parts(nil), exposition.Part{Block: health.block()})...)
+	})
 }
 
 // tooOld tells whether the service's data must not be served any more.
@@ -149,10 +170,9 @@ func (s *serviceView) tooOld(now time.Time) bool {
 }
 
 // expire returns the service without its data.
-func (s *serviceView) expire(w *worker) *serviceView {
+func (s *serviceView) expire() *serviceView {
 	next := *s
 	next.block, next.stamp, next.up = nil, time.Time{}, false
-	next.health = w.healthBlock(&next)
 	next.document = &lazyDocument{}
 	return &next
 }
@@ -173,20 +193,30 @@ func (v *view) expire(now time.Time) *view {
 			if s.record == nil {
 				continue // nothing is left of a service that only the metrics named
 			}
-			s = s.expire(v.worker)
+			s = s.expire()
 		}
 		next.services = append(next.services, s)
 	}
 	if v.unnamed != nil && !v.unnamed.tooOld(now) {
 		next.unnamed = v.unnamed
 	}
-	next.index()
+	next.index(v.health)
 	return next
 }
 
-// index fills what follows from the services.
-func (v *view) index() {
-	v.byID = make(map[string]*serviceView, len(v.services))
+// service returns the view of a service, nil if there is none.
+func (v *view) service(id string) *serviceView {
+	i, ok := slices.BinarySearchFunc(v.services, id, func(s *serviceView, id string) int { return strings.Compare(s.id, id) })
+	if !ok {
+		return nil
+	}
+	return v.services[i]
+}
+
+// index fills what follows from the services; last is their health as it was, or
+// nil.
+func (v *view) index(last *serviceHealth) {
+	v.health = newServiceHealth(v.worker, v.services, last)
 	count := func(s *serviceView) {
 		if s.block == nil {
 			return
@@ -197,7 +227,6 @@ func (v *view) index() {
 		}
 	}
 	for _, s := range v.services {
-		v.byID[s.id] = s
 		count(s)
 		if s.record == nil && v.inventory != nil {
 			v.unknown++
@@ -210,7 +239,7 @@ func (v *view) index() {
 
 // sameSeries tells whether a document made for o would also do for v.
 func (v *view) sameSeries(o *view) bool {
-	if len(v.services) != len(o.services) || (v.unnamed == nil) != (o.unnamed == nil) ||
+	if v.health != o.health || len(v.services) != len(o.services) || (v.unnamed == nil) != (o.unnamed == nil) ||
 		v.unnamed != nil && v.unnamed.document != o.unnamed.document || v.totals() != o.totals() {
 		return false
 	}
@@ -242,13 +271,16 @@ func (v *view) parts(parts []exposition.Part) []exposition.Part {
 	if totals := v.totals(); totals != nil {
 		parts = append(parts, exposition.Part{Block: totals})
 	}
+	if v.health != nil {
+		parts = append(parts, exposition.Part{Block: v.health.block()})
+	}
 	return parts
 }
 
 // page returns the organization's document.
 func (v *view) page() *exposition.Document {
 	return v.document.get(func() *exposition.Document {
-		doc := exposition.Merge(v.parts(nil)...)
+		doc := v.worker.merger.merge(v.parts(nil))
 		v.worker.c.health.drop(v.label(), dropDuplicate, doc.Duplicates())
 		return doc
 	})

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"maps"
 	"slices"
@@ -62,7 +63,7 @@ func dataModel(page []byte, r *rewriter, out io.Writer) (series int, err error) 
 		kept := f.Metric[:0]
 		for _, m := range f.Metric {
 			scratch.Reset()
-			scratch.Add(labels.MetricName, name)
+			scratch.Add(model.MetricNameLabel, name)
 			for _, l := range m.Label {
 				scratch.Add(l.GetName(), l.GetValue())
 			}
@@ -73,7 +74,7 @@ func dataModel(page []byte, r *rewriter, out io.Writer) (series int, err error) 
 			}
 			m.Label = m.Label[:0]
 			lset.Range(func(l labels.Label) {
-				if l.Name != labels.MetricName {
+				if l.Name != model.MetricNameLabel {
 					m.Label = append(m.Label, &dto.LabelPair{Name: &l.Name, Value: &l.Value})
 				}
 			})
@@ -107,7 +108,7 @@ func series(page []byte, r *rewriter, out io.Writer) (n int, err error) {
 	var buf []byte
 	for {
 		entry, err := parser.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return n, z.Close()
 		}
 		if err != nil {
@@ -124,10 +125,10 @@ func series(page []byte, r *rewriter, out io.Writer) (n int, err error) {
 			continue
 		}
 		n++
-		buf = append(buf[:0], lset.Get(labels.MetricName)...)
+		buf = append(buf[:0], lset.Get(model.MetricNameLabel)...)
 		separator := byte('{')
 		lset.Range(func(l labels.Label) {
-			if l.Name != labels.MetricName {
+			if l.Name != model.MetricNameLabel {
 				buf = append(append(buf, separator), l.Name...)
 				buf = strconv.AppendQuote(append(buf, '='), l.Value)
 				separator = ','

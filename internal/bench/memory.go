@@ -54,11 +54,11 @@ func retained(ctx context.Context, s *settings, n int) (page int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := watch(ctx, url, "gzip", done); err != nil {
+	if err := watch(ctx, url, done); err != nil {
 		return 0, err
 	}
 	quiet := time.Now().Add(interval / 3)
-	if err := watch(ctx, url, "gzip", func() (bool, error) { return time.Now().After(quiet), nil }); err != nil {
+	if err := watch(ctx, url, func() (bool, error) { return time.Now().After(quiet), nil }); err != nil {
 		return 0, err
 	}
 	compressed, err := exporter.usage(ctx, true)

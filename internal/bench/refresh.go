@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -14,7 +15,7 @@ const leastTimesDataModel = 15
 
 // watch asks a server for the head of its page ten times a second, so that it
 // makes the page of every snapshot, until the context ends or done says so.
-func watch(ctx context.Context, url, encoding string, done func() (bool, error)) error {
+func watch(ctx context.Context, url string, done func() (bool, error)) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -22,7 +23,7 @@ func watch(ctx context.Context, url, encoding string, done func() (bool, error))
 		if err != nil {
 			return err
 		}
-		req.Header.Set("Accept-Encoding", encoding)
+		req.Header.Set("Accept-Encoding", "gzip")
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
 			return err
@@ -87,7 +88,7 @@ func refreshFleet(ctx context.Context, s *settings, n int, t *table) error {
 	if err != nil {
 		return err
 	}
-	if err := watch(ctx, url, "gzip", done); err != nil {
+	if err := watch(ctx, url, done); err != nil {
 		return err
 	}
 	stop := s.profile(ctx, exporter, fmt.Sprintf("refresh-%d", n))
@@ -99,7 +100,7 @@ func refreshFleet(ctx context.Context, s *settings, n int, t *table) error {
 	if err != nil {
 		return err
 	}
-	if err := watch(ctx, url, "gzip", done); err != nil {
+	if err := watch(ctx, url, done); err != nil {
 		return err
 	}
 	after, err := exporter.usage(ctx, false)
@@ -117,7 +118,7 @@ func refreshFleet(ctx context.Context, s *settings, n int, t *table) error {
 	}
 	up.stop()
 	var count int
-	cpu := func(make func([]byte, *rewriter, io.Writer) (int, error)) (time.Duration, error) {
+	cpu := func(refresh func([]byte, *rewriter, io.Writer) (int, error)) (time.Duration, error) {
 		r := newRewriter()
 		before, err := ownUsage()
 		if err != nil {
@@ -125,7 +126,7 @@ func refreshFleet(ctx context.Context, s *settings, n int, t *table) error {
 		}
 		rounds := 0
 		for began := time.Now(); rounds == 0 || time.Since(began) < s.duration; rounds++ {
-			if count, err = make(page, r, io.Discard); err != nil {
+			if count, err = refresh(page, r, io.Discard); err != nil {
 				return 0, err
 			}
 		}
@@ -143,7 +144,7 @@ func refreshFleet(ctx context.Context, s *settings, n int, t *table) error {
 	per := func(d time.Duration) time.Duration { return time.Duration(float64(d) * 1e5 / float64(count)) }
 	ours := (after.CPU - before.CPU) / time.Duration(*fetched)
 	perPage := 1e5 / float64(count) / float64(*fetched)
-	t.row(fmt.Sprint(n), milliseconds(per(ours)),
+	t.row(strconv.Itoa(n), milliseconds(per(ours)),
 		fmt.Sprintf("%.0f", float64(after.Mallocs-before.Mallocs)*perPage),
 		megabytes(int64(float64(after.Allocated-before.Allocated)*perPage)),
 		milliseconds(per(model)), fmt.Sprintf("%.1f ×", float64(model)/float64(ours)), "",

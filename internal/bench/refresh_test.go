@@ -161,10 +161,10 @@ func BenchmarkRefresh(b *testing.B) {
 			a := record(b, n, 3)
 			r := newRewriter()
 			var count int
-			baseline := func(make func([]byte, *rewriter, io.Writer) (int, error)) time.Duration {
+			baseline := func(refresh func([]byte, *rewriter, io.Writer) (int, error)) time.Duration {
 				return cpuOf(b, func() {
 					var err error
-					if count, err = make(a.pages[0], r, io.Discard); err != nil {
+					if count, err = refresh(a.pages[0], r, io.Discard); err != nil {
 						b.Fatal(err)
 					}
 				})
@@ -174,6 +174,7 @@ func BenchmarkRefresh(b *testing.B) {
 			per100k := 1e5 / float64(count)
 
 			measure := func(b *testing.B, once func(i int)) {
+				b.Helper()
 				var before, after runtime.MemStats
 				runtime.GC()
 				runtime.ReadMemStats(&before)
@@ -223,6 +224,7 @@ func BenchmarkRefresh(b *testing.B) {
 }
 
 func benchmarkCollector(b *testing.B, a *answers, measure func(*testing.B, func(int))) {
+	b.Helper()
 	var empty runtime.MemStats
 	runtime.GC()
 	runtime.GC()

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -181,7 +182,7 @@ func (t *table) load(ctx context.Context, n int, encoding string, scrapers int, 
 			}
 		}
 	}
-	t.row(fmt.Sprint(n), encoding, fmt.Sprint(scrapers), p.name,
+	t.row(strconv.Itoa(n), encoding, strconv.Itoa(scrapers), p.name,
 		megabytes(l.bytes/int64(max(l.scrapes, 1))), fmt.Sprintf("%.4g", l.rate()),
 		milliseconds(l.quantile(.5)), p50, milliseconds(l.quantile(.99)),
 		milliseconds(l.perScrape()), cpu, megabytes(u.PeakRSS), cheaper)

@@ -86,7 +86,7 @@ func exporter(ctx context.Context, o *order, _ *offer) (http.Handler, map[string
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := collector.New(collector.Options{Organizations: []collector.Organization{{
+	c, err := collector.New(collector.Options{Organizations: []collector.Organization{{ //nolint:contextcheck // its polling begins with Run
 		ID: o.Org,
 		API: api.Config{
 			BaseURL:          o.Upstream,
