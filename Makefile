@@ -5,7 +5,7 @@ GOLANGCI_LINT   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-l
 FUZZTIME        ?= 10s
 
 PACKAGE  := github.com/prometheus/common/version
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION  ?= $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown))
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 BRANCH   ?= $(shell git rev-parse --abbrev-ref HEAD 2>/dev/null || echo unknown)
 # The commit's date, not the clock's, so that a build can be repeated byte for byte.
@@ -32,6 +32,22 @@ test: ## All tests that need only Go and a C compiler (for the race detector).
 test-e2e: ## Against a real Prometheus, as Go packages; the first build takes minutes.
 	cd internal/e2e && $(GO) test -race ./...
 
+.PHONY: test-packaging
+test-packaging: ## Chart, manifests, image and workflow files against what reads them.
+	cd internal/packagingtest && $(GO) test ./...
+
+.PHONY: test-slow
+test-slow: ## The same against a real API server, BuildKit and goreleaser; builds them first.
+	cd internal/packagingtest && $(GO) test -tags slow -timeout 90m ./...
+
+.PHONY: soak
+soak: ## An hour of faults at random against the binary, its values checked; SOAK_DURATION sets how long.
+	$(GO) test -tags soak -run TestSoak -timeout 0 -v ./internal/faulttest
+
+.PHONY: release-snapshot
+release-snapshot: ## A release without a tag, in dist/.
+	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 release --snapshot --clean --skip=sbom
+
 .PHONY: format
 format: ## Rewrite the code in the project's format.
 	$(GOLANGCI_LINT) fmt ./...
@@ -40,11 +56,14 @@ format: ## Rewrite the code in the project's format.
 lint: ## Formatting, vet and linters; fails on any finding.
 	$(GO) vet ./...
 	$(GOLANGCI_LINT) run ./...
+	cd internal/e2e && $(GOLANGCI_LINT) run -c ../../.golangci.yml ./...
+	cd internal/packagingtest && $(GOLANGCI_LINT) run -c ../../.golangci.yml --build-tags slow ./...
 
 .PHONY: tidy
 tidy: ## Fail if go.mod or go.sum of any module is not tidy.
 	$(GO) mod tidy -diff
 	cd internal/e2e && $(GO) mod tidy -diff
+	cd internal/packagingtest && $(GO) mod tidy -diff
 
 .PHONY: check
 check: tidy lint test ## What every commit must pass.
