@@ -188,11 +188,12 @@ func hour(t *testing.T, services int, form string, mode simulator.CapMode) strin
 // Learning when upstream refreshes makes what is scraped younger, through the whole
 // chain, at no more requests.
 func TestHourOfADriftingPhase(t *testing.T) {
+	fewer := raceEnabled || testing.Short()
 	var phases []time.Duration // spread over the interval of plain polling, and over the minute
 	for i := range 6 {
 		phases = append(phases, time.Duration(5*i+30*(i%2))*time.Second+2500*time.Millisecond)
 	}
-	if raceEnabled || testing.Short() {
+	if fewer {
 		phases = phases[2:4]
 	}
 	var table strings.Builder
@@ -230,6 +231,9 @@ func TestHourOfADriftingPhase(t *testing.T) {
 				r.requests /= len(phases)
 			}
 			plain, learned := results[0], results[1]
+			if fewer {
+				tt.gain /= 2 // polls have jitter, and two hours do not even it out
+			}
 			if learned.requests > plain.requests+2 {
 				t.Errorf("%d requests, plain polling has %d", learned.requests, plain.requests)
 			}
