@@ -321,7 +321,7 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 	source := w.own[id]
 	if err == nil {
 		if source == nil {
-			source = exposition.NewSource()
+			source = w.source.Sibling()
 		}
 		w.rewriter.only = id
 		page, err = w.decode(source, a.page)

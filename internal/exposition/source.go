@@ -90,6 +90,14 @@ func NewSource() *Source {
 	}
 }
 
+// Sibling returns a Source for another page of the same upstream. It has seen none
+// yet, but knows whether upstream ends its pages in a line feed.
+func (s *Source) Sibling() *Source {
+	sibling := NewSource()
+	sibling.lineFeed = s.lineFeed
+	return sibling
+}
+
 // Decode parses a page, whose content type decides whether it is in the
 // Prometheus text format or in OpenMetrics. It returns the whole page, or a
 // *ParseError and leaves the Source as it was. The page keeps body, which must

@@ -329,6 +329,9 @@ func TestDecodeRefusesWhatBreaksOff(t *testing.T) {
 		if _, err := s.Decode([]byte(page), "text/plain", asIs{}); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := s.Sibling().Decode([]byte(page[:n]), "text/plain", asIs{}); (page[n-1] == '\n') != (err == nil) {
+			t.Errorf("%q: a sibling's error %v", page[:n], err)
+		}
 		last := s.page
 		p, err := s.Decode([]byte(page[:n]), "text/plain", asIs{})
 		if whole := page[n-1] == '\n'; whole != (err == nil) {
