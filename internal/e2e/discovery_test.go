@@ -2,15 +2,10 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -99,34 +94,9 @@ func TestServiceDiscovery(t *testing.T) {
 // TestServiceDiscoveryByDebian does the same with a Prometheus of years ago, as the
 // distribution has it.
 func TestServiceDiscoveryByDebian(t *testing.T) {
-	binary, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("there is no prometheus to run")
-	}
 	sim, environment := upstream(t, simulator.Config{Services: 3, Seed: 1, RefreshInterval: time.Second})
 	e := startExporter(t, environment, quick...)
-	dir := t.TempDir()
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, []byte(discovering(e)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	log := &syncBuffer{}
-	ctx, cancel := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, binary, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cancel()
-		_ = cmd.Wait()
-	})
+	address, log := startDebian(t, discovering(e))
 
 	deadline := time.Now().Add(time.Minute)
 	for {

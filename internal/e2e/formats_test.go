@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
@@ -79,7 +80,7 @@ func TestEverySeriesArrivesInEveryFormat(t *testing.T) {
 					t.Errorf("%s lacks an inventory label", s.Metric)
 				}
 				l := labels.NewBuilder(withoutTarget(s.Metric)).Del("postgres_region", "postgres_size", "postgres_state").Labels()
-				got[identity(l.Get(labels.MetricName), l.Map())] = s.F
+				got[identity(l.Get(model.MetricNameLabel), l.Map())] = s.F
 			}
 			compare(t, got, want)
 			if v := p.query(t, fmt.Sprintf(`{__name__=~".*_[Tt]otal_total",job=%q}`, j.name)); len(v) > 0 {
@@ -128,7 +129,7 @@ func identity(name string, l map[string]string) string {
 	var b strings.Builder
 	b.WriteString(name)
 	for _, k := range slices.Sorted(maps.Keys(l)) {
-		if k != labels.MetricName && l[k] != "" {
+		if k != model.MetricNameLabel && l[k] != "" {
 			fmt.Fprintf(&b, ",%s=%q", k, l[k])
 		}
 	}

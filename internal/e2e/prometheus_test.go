@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -61,7 +60,7 @@ func startServer(t *testing.T, jobs ...job) *server {
 
 	options := tsdb.DefaultOptions()
 	options.EnableExemplarStorage = true
-	db, err := tsdb.Open(t.TempDir(), slog.New(slog.NewTextHandler(io.Discard, nil)), nil, options, tsdb.NewDBStats())
+	db, err := tsdb.Open(t.TempDir(), slog.New(slog.DiscardHandler), nil, options, tsdb.NewDBStats())
 	if err != nil {
 		t.Fatal(err)
 	}
