@@ -28,6 +28,9 @@ const (
 
 	maxRedirects     = 3
 	maxErrorBodySize = 64 << 10 // of an answer whose status is not 200; more is ignored
+	largeBodySize    = 4 << 20  // of which a client reads one at a time
+
+	minPiece, maxPiece = 4 << 10, 1 << 20 // of a body while it is read
 )
 
 // Endpoint names one of the API's calls. The names serve as values of a metric
@@ -90,6 +93,7 @@ type Client struct {
 	maxRetries  int
 	hooks       Hooks
 	transport   http.RoundTripper
+	large       chan struct{} // held while a large body is read
 }
 
 // New returns a client, or an error that names the setting to mend. It does not
@@ -145,6 +149,7 @@ func New(cfg Config) (*Client, error) {
 		maxRetries:  cfg.MaxRetries,
 		hooks:       cfg.Hooks,
 		transport:   transport,
+		large:       make(chan struct{}, 1),
 	}, nil
 }
 
@@ -439,7 +444,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 	if code == http.StatusTooManyRequests {
 		asked, given := refusalDelay(resp.Header, a.receivedAt)
 		pause := c.budget.refuse(started, asked, given)
-		a.body, _ = readAtMost(resp, maxErrorBodySize)
+		a.body, _ = readAtMost(io.LimitReader(resp.Body, maxErrorBodySize), resp.ContentLength, maxErrorBodySize)
 		e := statusError(a)
 		e.RetryAfter = pause
 		return nil, done(e)
@@ -454,7 +459,9 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		}
 		var err error
 		if resp.ContentLength <= c.maxBytes {
-			a.body, err = readAtMost(resp, c.maxBytes)
+			body := &gate{Reader: resp.Body, ctx: limited, slot: c.large}
+			a.body, err = readAtMost(body, resp.ContentLength, c.maxBytes)
+			body.close()
 		}
 		switch {
 		case resp.ContentLength > c.maxBytes, errors.Is(err, errTooLarge):
@@ -469,7 +476,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		return next, done(failure)
 	default:
 		// The status tells enough, should the body be cut.
-		a.body, _ = readAtMost(resp, maxErrorBodySize)
+		a.body, _ = readAtMost(io.LimitReader(resp.Body, maxErrorBodySize), resp.ContentLength, maxErrorBodySize)
 		e := statusError(a)
 		if e.Kind == KindServerError {
 			e.RetryAfter, _ = retryAfterDelay(resp.Header, a.receivedAt)
@@ -501,27 +508,61 @@ func redirect(from *url.URL, location string, hops int) (*url.URL, *Error) {
 
 var errTooLarge = errors.New("body too large")
 
-// readAtMost returns the body. With an error it returns what came before, limit
-// bytes at most; errTooLarge says that there is more.
-func readAtMost(resp *http.Response, limit int64) ([]byte, error) {
-	var b bytes.Buffer
-	if n := resp.ContentLength; n > 0 {
-		// MinRead more, or ReadFrom grows the buffer once again to find the end.
-		b.Grow(int(min(n, limit, 4<<20)) + bytes.MinRead)
-	}
-	_, err := b.ReadFrom(io.LimitReader(resp.Body, limit))
-	if err == nil && int64(b.Len()) == limit {
-		// At the limit, the end of the body decides. ReadFull, since a reader may
-		// return nothing without an error.
-		if _, end := io.ReadFull(resp.Body, make([]byte, 1)); end == nil {
-			err = errTooLarge
-		} else if end != io.EOF {
-			err = end
+// gate lets one body at a time be a large one: requests under way are many, and an
+// upstream that sends too much to all of them must not fill the memory.
+type gate struct {
+	io.Reader
+	ctx  context.Context //nolint:containedctx // of the request
+	slot chan struct{}   // of the client, with room for one
+	n    int64           // bytes read
+	held bool
+}
+
+// Read waits for its turn before it goes beyond what is small.
+func (g *gate) Read(p []byte) (int, error) {
+	if g.n >= largeBodySize && !g.held {
+		select {
+		case g.slot <- struct{}{}:
+			g.held = true
+		case <-g.ctx.Done():
+			return 0, g.ctx.Err()
 		}
 	}
-	body := b.Bytes()
-	if cap(body)-len(body) > len(body)/4 {
-		body = bytes.Clone(body) // pages are kept for long
+	n, err := g.Reader.Read(p)
+	g.n += int64(n)
+	return n, err
+}
+
+func (g *gate) close() {
+	if g.held {
+		<-g.slot
 	}
-	return body, err
+}
+
+// readAtMost returns the body, or errTooLarge when it is longer than limit, or what
+// came before an error. length is what the body is expected to have, or less than 0.
+func readAtMost(r io.Reader, length, limit int64) ([]byte, error) {
+	// A buffer that grows by doubling would be twice the size in the end, and leave as
+	// much behind: pieces are joined once.
+	var pieces [][]byte
+	sum := int64(0)
+	piece := make([]byte, 0, min(max(length+1, minPiece), maxPiece))
+	for {
+		if len(piece) == cap(piece) {
+			pieces = append(pieces, piece)
+			piece = make([]byte, 0, min(2*cap(piece), maxPiece))
+		}
+		n, err := r.Read(piece[len(piece):cap(piece)])
+		piece = piece[:len(piece)+n]
+		if sum += int64(n); sum > limit {
+			return nil, errTooLarge
+		}
+		if err != nil {
+			if err == io.EOF { //nolint:errorlint // what readers return at the end
+				err = nil
+			}
+			// Pages are kept for long: no room is left in them.
+			return bytes.Join(append(pieces, piece), nil), err
+		}
+	}
 }

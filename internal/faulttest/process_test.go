@@ -1,0 +1,140 @@
+//go:build linux
+
+package faulttest
+
+import (
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+)
+
+// TestStopDuringPoll is told to stop while upstream does not answer.
+func TestStopDuringPoll(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]simulator.Fault{
+		"hangs":   {Hang: true},
+		"trickle": {BytesPerSecond: 1},
+		"storm":   simulator.TooManyRequests("1000000000", ""),
+		"retries": simulator.Status(503),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newUpstream(t, simulator.Config{Services: 3})
+			u.SetFault(fault)
+			e := start(t, u, fast(), flags("--api.timeout=1h"))
+			await(t, "a request", func() bool { return u.Count("", -1) > 0 }, e.log.String)
+			e.stop() // within bounds, with exit code 0
+			if lines := e.log.lines("msg=Stopped"); len(lines) != 1 || len(e.log.lines("canceled")) != 0 {
+				t.Errorf("log:\n%s", e.log)
+			}
+		})
+	}
+}
+
+// TestStopDuringFirstScrape is told to stop while a scrape waits for the first
+// refresh: it is answered, with what there is to say.
+func TestStopDuringFirstScrape(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t, simulator.Config{Services: 3})
+	u.SetFault(simulator.Fault{Hang: true})
+	e := start(t, u, fast(), flags("--api.timeout=1h"))
+	type answer struct {
+		code int
+		body string
+		err  error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		code, body, err := e.try(http.MethodGet, "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "100")
+		answers <- answer{code, body, err}
+	}()
+	await(t, "the scrape to wait", func() bool {
+		_, body, err := e.try(http.MethodGet, "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "0.1")
+		return err == nil && strings.Contains(body, "clickhouse_postgres_up")
+	}, e.log.String)
+	if err := e.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	a := <-answers
+	if a.err != nil || a.code != http.StatusOK {
+		t.Fatalf("%d, %v", a.code, a.err)
+	}
+	p, err := parse(a.body)
+	if err != nil || !p.is("clickhouse_postgres_up", 0) || len(p.upstream()) > 0 {
+		t.Errorf("%v:\n%s", err, a.body)
+	}
+}
+
+// TestRefusesToStart ends at once, with code 1 and one line that says why and does
+// not hold the secret.
+func TestRefusesToStart(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t, simulator.Config{Services: 1})
+	running := start(t, u)
+	for name, tt := range map[string]struct {
+		setup setup
+		says  string
+	}{
+		"port taken":         {flags("--web.listen-address=" + running.address), "in use"},
+		"unknown flag":       {flags("--nonsense"), "unknown long flag"},
+		"bad number":         {flags("--metrics.interval=soon"), "soon"},
+		"nothing per window": {flags("--api.rate-use=0"), "--api.rate-use must be more than 0"},
+		"interval of 0":      {flags("--metrics.interval=0s"), "must be more than 0"},
+		"key in the URL":     {flags("--api.url=https://" + keyID + ":7f3a9c1e5b2d@api.example.com"), "must not hold a key"},
+		"URL that is none":   {flags("--api.url=7f3a9c1e5b2d"), "is not a URL"},
+		"half a key":         {env("CLICKHOUSE_CLOUD_API_KEY="), "set both"},
+		"no key":             {env("CLICKHOUSE_CLOUD_API_KEY=", "CLICKHOUSE_CLOUD_API_SECRET="), "no API key"},
+		"two keys":           {flags("--api.key-id-file=/a", "--api.key-secret-file=/b"), "two API keys"},
+		"no such CA file":    {flags("--api.ca-file=/nowhere"), "/nowhere"},
+		"no such config":     {flags("--config.file=/nowhere"), "/nowhere"},
+		"no such web config": {flags("--web.config.file=/nowhere"), "/nowhere"},
+		"status page taken":  {flags("--web.telemetry-path=/"), "choose another"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := launch(t, u, tt.setup)
+			e.code = 1
+			<-e.ended
+			text := e.log.String()
+			if strings.Count(text, "\n") != 1 || !strings.Contains(text, tt.says) {
+				t.Errorf("want one line with %q, got:\n%s", tt.says, text)
+			}
+		})
+	}
+}
+
+// TestDiskFull has a log that cannot be written.
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	u := newUpstream(t, simulator.Config{Services: 3})
+	address := freeAddress(t)
+	e := launch(t, u, fast(), flags("--web.listen-address="+address), func(c *exec.Cmd) { c.Stdout, c.Stderr = full, full })
+	e.address = address
+	await(t, "an answer", func() bool {
+		code, _, err := e.try(http.MethodGet, "/-/ready")
+		return err == nil && code == http.StatusOK
+	}, func() string { return "" })
+	e.ready(u)
+	u.link.refuse()
+	e.await("failures", func(p page) bool { return p.is("clickhouse_postgres_up", 0) })
+	u.link.restore()
+	e.ready(u)
+}
+
+// freeAddress returns an address that nobody listened on a moment ago.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l := newLink(t, "127.0.0.1:1")
+	l.refuse()
+	return l.address
+}

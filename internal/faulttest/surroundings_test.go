@@ -1,0 +1,124 @@
+//go:build linux
+
+package faulttest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+)
+
+// released builds the exporter as it is released: static, and without the race
+// detector, whose memory would be counted.
+func released(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "exporter")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, module)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+// TestBareSurroundings runs the released binary as user 65532 in a file system that
+// holds nothing but itself and cannot be written: no home, no /tmp, no /etc, no CA
+// bundle, no time zones. A hundred services fit into 64 MiB of memory.
+func TestBareSurroundings(t *testing.T) {
+	t.Parallel()
+	root, err := os.MkdirTemp("", "root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = os.Chmod(root, 0o755) //nolint:gosec // to remove it
+		os.RemoveAll(root)
+	})
+	content, err := os.ReadFile(released(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, "exporter")
+	if err := os.WriteFile(path, content, 0o555); err != nil { //nolint:gosec // to be run
+		t.Fatal(err)
+	}
+	if err := os.Chmod(root, 0o555); err != nil { //nolint:gosec // nobody writes
+		t.Fatal(err)
+	}
+	u := newUpstream(t, simulator.Config{Services: 100})
+	e := start(t, u, fast(), asNobody(), env("GOMEMLIMIT=48MiB"), flags("--metrics.interval=500ms"), func(c *exec.Cmd) {
+		c.Path = path
+		c.Dir = root
+		if os.Getuid() == 0 {
+			c.Path, c.Dir = "/exporter", "/"
+			c.SysProcAttr.Chroot = root
+		}
+	})
+	for range 20 { // values move on, and so do pages in every format
+		u.refresh()
+		e.ready(u)
+		for _, accept := range []string{
+			"application/openmetrics-text;version=1.0.0",
+			"application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited",
+		} {
+			for _, encoding := range []string{"identity", "gzip", "zstd"} {
+				if code, _ := e.get("/metrics", "Accept", accept, "Accept-Encoding", encoding); code != 200 {
+					t.Fatalf("%s, %s: %d", accept, encoding, code)
+				}
+			}
+		}
+	}
+	peak := peakMemory(t, e)
+	t.Logf("peak of resident memory: %d KiB", peak)
+	if peak > 64<<10 {
+		t.Errorf("peak of resident memory is %d KiB", peak)
+	}
+}
+
+// TestFewFiles has the exporter run out of file descriptors while a crowd of scrapers
+// holds on to them, and recover when they leave.
+func TestFewFiles(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t, simulator.Config{Services: 2})
+	limited := filepath.Join(t.TempDir(), "limited")
+	writeFile(t, limited, "#!/bin/sh\nulimit -n 40\nexec \"$@\"\n")
+	e := start(t, u, fast(), func(c *exec.Cmd) {
+		c.Args = append([]string{"/bin/sh", limited, binary}, c.Args[1:]...)
+		c.Path = "/bin/sh"
+	})
+	e.ready(u)
+	for range 60 {
+		e.dial(patience)
+	}
+	u.refresh()
+	lines := len(e.log.lines())
+	t.Cleanup(func() {
+		if more := len(e.log.lines()) - lines; more > 20 {
+			t.Errorf("%d lines of log", more)
+		}
+	})
+	e.ready(u)
+}
+
+// peakMemory is the most resident memory that the exporter has had, in KiB.
+func peakMemory(t *testing.T, e *exporter) int {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(e.command.Process.Pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	if m == nil {
+		t.Fatalf("no VmHWM in\n%s", status)
+	}
+	peak, err := strconv.Atoi(string(m[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return peak
+}
