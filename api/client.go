@@ -558,7 +558,7 @@ func readAtMost(r io.Reader, length, limit int64) ([]byte, error) {
 			return nil, errTooLarge
 		}
 		if err != nil {
-			if err == io.EOF { //nolint:errorlint // what readers return at the end
+			if err == io.EOF {
 				err = nil
 			}
 			// Pages are kept for long: no room is left in them.

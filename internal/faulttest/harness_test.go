@@ -30,6 +30,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 
@@ -253,7 +254,7 @@ func (u *upstream) wrong(p page) []string {
 // identity is a series as upstream names it.
 func identity(name string, l map[string]string) string {
 	l = maps.Clone(l)
-	l[labels.MetricName] = name
+	l[model.MetricNameLabel] = name
 	return labels.FromMap(l).String()
 }
 
@@ -428,9 +429,15 @@ func (o *output) String() string {
 }
 
 // lines returns the lines that hold all of the words.
-func (o *output) lines(words ...string) []string {
+func (o *output) lines(words ...string) []string { return o.since(0, words...) }
+
+// size is how much there is so far, for since.
+func (o *output) size() int { return len(o.String()) }
+
+// since returns those of the lines after the first size bytes.
+func (o *output) since(size int, words ...string) []string {
 	var found []string
-	for line := range strings.Lines(o.String()) {
+	for line := range strings.Lines(o.String()[size:]) {
 		if !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(line, w) }) {
 			found = append(found, strings.TrimSpace(line))
 		}
@@ -488,8 +495,8 @@ func fast() setup {
 	)
 }
 
-// hasty gives up on an answer after a second.
-func hasty() setup { return flags("--api.timeout=1s") }
+// hasty gives up on an answer after two seconds.
+func hasty() setup { return flags("--api.timeout=2s") }
 
 // start runs the exporter of an organization until the test ends, when it must stop
 // within bounds and have told nobody the secret.
@@ -587,7 +594,10 @@ func (e *exporter) browse() {
 		service + "/prometheus", service + "/unknown/prometheus", "/v1/organizations/unknown/postgres/prometheus",
 	} {
 		for _, accept := range []string{"", "application/openmetrics-text;version=1.0.0"} {
-			_, _, _ = e.try(http.MethodGet, path, "Accept", accept)
+			if accept != "" && path != "/metrics" {
+				continue
+			}
+			_, _, _ = e.try(http.MethodGet, path, "Accept", accept, "X-Prometheus-Scrape-Timeout-Seconds", "0.2")
 		}
 	}
 }
@@ -693,7 +703,7 @@ type series struct {
 }
 
 // name is the metric's.
-func (s series) name() string { return s.labels.Get(labels.MetricName) }
+func (s series) name() string { return s.labels.Get(model.MetricNameLabel) }
 
 // identity is the series without what the exporter adds by default, and without
 // the label that one fault adds.
@@ -736,11 +746,11 @@ func parse(text string) (page, error) {
 			var l labels.Labels
 			_, _, value := parser.Series()
 			parser.Labels(&l)
-			if key := string(l.Bytes(nil)); seen[key] {
+			key := string(l.Bytes(nil))
+			if seen[key] {
 				return nil, fmt.Errorf("%s comes twice", l)
-			} else {
-				seen[key] = true
 			}
+			seen[key] = true
 			p = append(p, series{l, value})
 		}
 	}

@@ -59,7 +59,7 @@ func TestBareSurroundings(t *testing.T) {
 			c.SysProcAttr.Chroot = root
 		}
 	})
-	for range 20 { // values move on, and so do pages in every format
+	for range 5 { // values move on, and so do pages in every format
 		u.refresh()
 		e.ready(u)
 		for _, accept := range []string{

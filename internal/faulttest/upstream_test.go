@@ -131,6 +131,7 @@ func TestNoMetrics(t *testing.T) {
 func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 	t.Helper()
 	before := e.ready(u)
+	begun := e.log.size()
 	c.begin(u)
 	u.refresh() // there are other values now, which do not get through
 	count := func(p page) float64 {
@@ -181,14 +182,14 @@ func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 	// What the log says, then and since: one line for each kind of request. The
 	// services' own pages are tried, too, when the organization's does not come.
 	want := 1
-	if lines := e.log.lines("level=warn", "endpoint="+organizationMetrics, "reason="+c.reason, "err="); len(lines) != 1 {
+	if lines := e.log.since(begun, "level=warn", "endpoint="+organizationMetrics, "reason="+c.reason, "err="); len(lines) != 1 {
 		t.Errorf("want one line about it, got %q of\n%s", lines, e.log)
 	}
 	if c.lists {
 		want++
 	}
-	own := len(e.log.lines("level=warn", "endpoint=service_metrics", "reason="+c.reason, "err="))
-	if lines := slices.Concat(e.log.lines("level=warn"), e.log.lines("level=error")); len(lines) != want+own || own > 1 {
+	own := len(e.log.since(begun, "level=warn", "endpoint=service_metrics", "reason="+c.reason, "err="))
+	if lines := slices.Concat(e.log.since(begun, "level=warn"), e.log.since(begun, "level=error")); len(lines) != want+own || own > 1 {
 		t.Errorf("want %d warnings, got\n%s", want, strings.Join(lines, "\n"))
 	}
 
@@ -199,7 +200,7 @@ func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 	u.link.restore()
 	e.ready(u) // with the new values
 	await(t, "the log says that it works again", func() bool {
-		return len(e.log.lines("level=info", `msg="refresh works again"`)) == want
+		return len(e.log.since(begun, "level=info", `msg="refresh works again"`)) == want
 	}, e.log.String)
 }
 
@@ -377,9 +378,9 @@ func TestRefusedPage(t *testing.T) {
 			e := start(t, u, fast())
 			before := e.ready(u)
 			u.SetFault(simulator.Fault{Endpoints: []string{organizationMetrics}, Status: code})
-			p := e.await("a refusal", func(p page) bool { return p.sum(failuresName, "endpoint", organizationMetrics) > 0 })
+			e.await("a refusal", func(p page) bool { return p.sum(failuresName, "endpoint", organizationMetrics) > 0 })
 			u.refresh()
-			p = e.ready(u)
+			p := e.ready(u)
 			if diff := relabelled(before.upstream(), p.upstream()); diff != "" {
 				t.Errorf("series:\n%s", diff)
 			}
