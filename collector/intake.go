@@ -321,7 +321,7 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 	source := w.own[id]
 	if err == nil {
 		if source == nil {
-			source = w.source.Sibling()
+			source = exposition.NewSource()
 		}
 		w.rewriter.only = id
 		page, err = w.decode(source, a.page)

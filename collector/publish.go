@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/go-kit/log/level"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
 // view returns what the worker last published, an empty view if it is no longer
@@ -35,7 +37,7 @@ func (w *worker) publish(now time.Time) {
 		delete(w.ownBytes, id)
 	}
 	if w.page != nil && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
-		w.source, w.page, w.pageBytes = w.source.Sibling(), nil, 0
+		w.source, w.page, w.pageBytes = exposition.NewSource(), nil, 0
 	}
 	if plan.OrganizationCall == CallNever && w.paging.tried {
 		// It is not asked for any more, so that it cannot recover either.

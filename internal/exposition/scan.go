@@ -278,7 +278,6 @@ var (
 	errTimestamp     = errors.New("expected a timestamp in milliseconds or the end of the line")
 	errTimestampSize = errors.New("timestamp does not fit 64 bits")
 	errTooLong       = errors.New("page is 4 GiB or longer")
-	errBreaksOff     = errors.New("page breaks off before the end of its last line")
 )
 
 // comment reads what begins with #.

@@ -46,7 +46,6 @@ type Source struct {
 	page        *Page
 	body        []byte
 	openMetrics bool
-	lineFeed    bool // some page that was accepted ended in a line feed
 	scan        *scan
 	groups      []group
 	byName      map[string]uint32 // groups
@@ -90,22 +89,10 @@ func NewSource() *Source {
 	}
 }
 
-// Sibling returns a Source for another page of the same upstream. It has seen none
-// yet, but knows whether upstream ends its pages in a line feed.
-func (s *Source) Sibling() *Source {
-	sibling := NewSource()
-	sibling.lineFeed = s.lineFeed
-	return sibling
-}
-
 // Decode parses a page, whose content type decides whether it is in the
 // Prometheus text format or in OpenMetrics. It returns the whole page, or a
 // *ParseError and leaves the Source as it was. The page keeps body, which must
 // not change any more.
-//
-// A page without a line feed at its end has been cut short if earlier ones had
-// one, and is refused. From an upstream that never sends one it is taken, as
-// Prometheus does.
 //
 // A page that is as the last one was, and for which rw has nothing new, is the
 // last one.
@@ -130,13 +117,8 @@ func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, er
 	if err != nil {
 		return nil, err
 	}
-	ended := bytes.HasSuffix(body, []byte("\n"))
-	if s.lineFeed && !ended && len(body) > 0 {
-		// What is left of a value that was cut is a value too, and a wrong one.
-		return nil, newParseError(body, bytes.LastIndexByte(body, '\n')+1, errBreaksOff)
-	}
 	meta := s.readMetadata(sc)
-	s.body, s.openMetrics, s.lineFeed = body, openMetrics, s.lineFeed || ended
+	s.body, s.openMetrics = body, openMetrics
 	s.apply(sc, meta, rw)
 	return s.page, nil
 }

@@ -318,34 +318,3 @@ func TestMemoryIsFlat(t *testing.T) {
 	runtime.KeepAlive(doc)
 	runtime.KeepAlive(s)
 }
-
-// TestDecodeRefusesWhatBreaksOff cuts a page after every byte. What is left must
-// be refused unless it ends with a line, but not before the Source knows that
-// upstream ends its lines.
-func TestDecodeRefusesWhatBreaksOff(t *testing.T) {
-	const page = "# TYPE a gauge\na{b=\"c\"} 1234.5\na{b=\"d\"} 6.75e3\n"
-	for n := 1; n < len(page); n++ {
-		s := NewSource()
-		if _, err := s.Decode([]byte(page), "text/plain", asIs{}); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Sibling().Decode([]byte(page[:n]), "text/plain", asIs{}); (page[n-1] == '\n') != (err == nil) {
-			t.Errorf("%q: a sibling's error %v", page[:n], err)
-		}
-		last := s.page
-		p, err := s.Decode([]byte(page[:n]), "text/plain", asIs{})
-		if whole := page[n-1] == '\n'; whole != (err == nil) {
-			t.Errorf("%q: error %v", page[:n], err)
-		}
-		var refused *ParseError
-		if err != nil && (!errors.As(err, &refused) || p != nil || s.page != last) {
-			t.Errorf("%q: not refused as it should be: %v", page[:n], err)
-		}
-	}
-	s := NewSource()
-	for range 2 {
-		if _, err := s.Decode([]byte(strings.TrimSuffix(page, "\n")), "text/plain", asIs{}); err != nil {
-			t.Errorf("an upstream that never ends its last line is not read: %v", err)
-		}
-	}
-}
