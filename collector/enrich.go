@@ -3,6 +3,8 @@ package collector
 import (
 	"fmt"
 	"hash/fnv"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -149,32 +151,13 @@ func tagLabels(tags []api.Tag) []labels.Label {
 		}
 		return tags[i].Value < tags[j].Value
 	})
-	keys := map[string]string{} // mangled → the first key that became it
-	shared := map[string]bool{}
-	for _, tag := range tags {
-		name := mangle(tag.Key)
-		if first, taken := keys[name]; taken && first != tag.Key {
-			shared[name] = true
-			continue
-		}
-		keys[name] = tag.Key
-	}
-	taken := map[string]bool{}
+	names := TagNames(tags)
 	var list []labels.Label
 	for i, tag := range tags {
 		if i > 0 && tags[i-1].Key == tag.Key {
 			continue // upstream's keys are unique; one of two is all a label can hold
 		}
-		name := mangle(tag.Key)
-		if shared[name] && name != tag.Key {
-			h := fnv.New32a()
-			h.Write([]byte(tag.Key))
-			name += fmt.Sprintf("_%08x", h.Sum32())
-			for _, exists := keys[name]; exists || taken[name]; _, exists = keys[name] {
-				name += "_"
-			}
-			taken[name] = true
-		}
+		name := names[tag.Key]
 		l := labels.Label{Name: "tag_" + name, Value: tag.Value}
 		if tag.Value == "" {
 			l = labels.Label{Name: "tagpresent_" + name, Value: "true"}
@@ -182,4 +165,34 @@ func tagLabels(tags []api.Tag) []labels.Label {
 		list = append(list, l)
 	}
 	return list
+}
+
+// TagNames returns what tags are called in label names, by key: the names that
+// tagLabels describes, without its prefixes.
+func TagNames(tags []api.Tag) map[string]string {
+	mangled := make(map[string]string, len(tags)) // by key
+	sharers := make(map[string]int, len(tags))    // by mangled key
+	for _, tag := range tags {
+		if _, seen := mangled[tag.Key]; !seen {
+			name := mangle(tag.Key)
+			mangled[tag.Key] = name
+			sharers[name]++
+		}
+	}
+	names := make(map[string]string, len(mangled))
+	taken := make(map[string]bool, len(mangled))
+	for _, key := range slices.Sorted(maps.Keys(mangled)) {
+		name := mangled[key]
+		if sharers[name] > 1 && name != key {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(key))
+			name += fmt.Sprintf("_%08x", h.Sum32())
+			for taken[name] || sharers[name] > 0 {
+				name += "_"
+			}
+			taken[name] = true
+		}
+		names[key] = name
+	}
+	return names
 }

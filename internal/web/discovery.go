@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"net/http"
 	"net/netip"
@@ -250,7 +249,7 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 			l["__meta_clickhouse_"+name] = value
 		}
 	}
-	names := tagNames(s)
+	names := collector.TagNames(s.Tags)
 	for _, tag := range s.Tags {
 		name := names[tag.Key]
 		if _, twice := l["__meta_clickhouse_tagpresent_"+name]; twice {
@@ -262,49 +261,6 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 		}
 	}
 	return targetGroup{Targets: []string{base.Host}, Labels: l}
-}
-
-// tagNames returns, by tag key, what follows tag_ in label names: the key with _ in
-// place of what a label name cannot hold. Where several keys of a service would
-// become the same name (a.b, a-b), each gets a hash of its own at the end, but for
-// the one that is that name already (a_b). So names do not depend on the tags'
-// order, and they are those of the tags' metric.
-func tagNames(s *collector.ServiceStatus) map[string]string {
-	mangled := make(map[string]string, len(s.Tags)) // by key
-	sharers := make(map[string]int, len(s.Tags))    // by mangled key
-	for _, tag := range s.Tags {
-		if _, seen := mangled[tag.Key]; !seen {
-			name := labelName(tag.Key)
-			mangled[tag.Key] = name
-			sharers[name]++
-		}
-	}
-	names := make(map[string]string, len(mangled))
-	taken := make(map[string]bool, len(mangled))
-	for _, key := range slices.Sorted(maps.Keys(mangled)) {
-		name := mangled[key]
-		if sharers[name] > 1 && name != key {
-			h := fnv.New32a()
-			_, _ = h.Write([]byte(key))
-			name += fmt.Sprintf("_%08x", h.Sum32())
-			for taken[name] || sharers[name] > 0 {
-				name += "_"
-			}
-			taken[name] = true
-		}
-		names[key] = name
-	}
-	return names
-}
-
-// labelName replaces what a label name cannot hold.
-func labelName(key string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
-			return r
-		}
-		return '_'
-	}, key)
 }
 
 // filter is what the query parameters ask for. The values of one parameter are
