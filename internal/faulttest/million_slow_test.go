@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
@@ -14,7 +15,8 @@ import (
 // TestMillionSeriesWanted raises the bound, and gets them.
 func TestMillionSeriesWanted(t *testing.T) {
 	t.Parallel()
-	path := released(t)
+	path := filepath.Join(t.TempDir(), "exporter")
+	released(t, path)
 	u := newUpstream(t, simulator.Config{Services: 3})
 	u.SetFault(million(u))
 	e := start(t, u, fast(), flags("--metrics.interval=10s", "--api.max-response-size=256MiB"), func(c *exec.Cmd) { c.Path = path })

@@ -209,25 +209,28 @@ func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 func TestTLSFails(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
-		config *tls.Config // nil for plain HTTP
-		says   string
+		config  *tls.Config // nil for plain HTTP
+		unknown bool        // the certificate is
+		says    string
 	}{
-		"unknown authority": {&tls.Config{Certificates: []tls.Certificate{certificate(t, "127.0.0.1")}, MinVersion: tls.VersionTLS12}, "unknown authority"},
-		"TLS 1.1":           {&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, "TLS handshake"}, //nolint:gosec // what is tested
-		"no TLS":            {nil, "does not speak TLS"},
+		"unknown authority": {&tls.Config{MinVersion: tls.VersionTLS12}, true, "unknown authority"},
+		"TLS 1.1":           {&tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, false, "TLS handshake"}, //nolint:gosec // what is tested
+		"no TLS":            {nil, false, "does not speak TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			u := newUpstream(t, simulator.Config{Services: 3})
-			good := httptest.NewTLSServer(u)
+			good := httptest.NewUnstartedServer(u)
+			good.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t, u.link.host())}, MinVersion: tls.VersionTLS12}
+			good.StartTLS()
 			t.Cleanup(good.Close)
 			bad := httptest.NewUnstartedServer(u)
 			bad.Config.ErrorLog = discard()
 			if bad.TLS = tt.config; tt.config == nil {
 				bad.Start()
 			} else {
-				if len(bad.TLS.Certificates) == 0 {
-					bad.TLS.Certificates = good.TLS.Certificates
+				if bad.TLS.Certificates = good.TLS.Certificates; tt.unknown {
+					bad.TLS.Certificates = []tls.Certificate{certificate(t, u.link.host())}
 				}
 				bad.StartTLS()
 			}
@@ -249,7 +252,7 @@ func TestTLSFails(t *testing.T) {
 	}
 }
 
-// certificate makes one that nobody has signed but itself.
+// certificate makes one of a host that nobody has signed but itself.
 func certificate(t *testing.T, host string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -259,8 +262,8 @@ func certificate(t *testing.T, host string) tls.Certificate {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: host},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.ParseIP("127.0.0.1")},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.ParseIP(host)},
+		KeyUsage:    x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
