@@ -96,7 +96,6 @@ func TestSlowloris(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	e.await("all of them connected", func(p page) bool { return p.sum("process_open_fds") >= before.sum("process_open_fds")+300 })
 	for _, c := range conns {
 		// The exporter hangs up, perhaps after having said why.
 		if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
