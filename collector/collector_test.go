@@ -1421,6 +1421,7 @@ func TestMetricNamesFollowTheConventions(t *testing.T) {
 			"clickhouse_postgres_exporter_unknown_services",
 			"clickhouse_postgres_exporter_uncovered_services",
 			"clickhouse_postgres_exporter_planned_refresh_period_seconds",
+			"clickhouse_postgres_exporter_metrics_max_age_seconds",
 		} {
 			if !seen[name] {
 				t.Errorf("no %s", name)

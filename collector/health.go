@@ -42,6 +42,7 @@ type health struct {
 	unknown          *prometheus.Desc
 	uncovered        *prometheus.Desc
 	period           *prometheus.Desc
+	maxAge           *prometheus.Desc
 }
 
 func newHealth() *health {
@@ -76,6 +77,7 @@ func newHealth() *health {
 		unknown:          desc(exporterPrefix+"unknown_services", "Services that the metrics name and the list of services does not."),
 		uncovered:        desc(exporterPrefix+"uncovered_services", "Services that the organization's metrics page leaves out, so that their own pages are read."),
 		period:           desc(exporterPrefix+"planned_refresh_period_seconds", "In how long, within the rate budget, the metrics of every running service are to be read once, in seconds."),
+		maxAge:           desc(exporterPrefix+"metrics_max_age_seconds", "For how long metrics are served after they were read, or for two and a half refresh periods if that is longer, in seconds."),
 	}
 }
 
@@ -88,7 +90,7 @@ func (h *health) vecs() []prometheus.Collector {
 func (h *health) descs() []*prometheus.Desc {
 	return []*prometheus.Desc{
 		h.up, h.inventorySuccess, h.metricsSuccess, h.budget, h.budgetUsed, h.series, h.pageBytes,
-		h.unknown, h.uncovered, h.period,
+		h.unknown, h.uncovered, h.period, h.maxAge,
 	}
 }
 
@@ -223,5 +225,6 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.health.unknown, float64(v.unknown))
 		gauge(c.health.uncovered, float64(v.state.plan.Uncovered))
 		gauge(c.health.period, v.state.plan.Period.Seconds())
+		gauge(c.health.maxAge, v.worker.config.MaxAge.Seconds())
 	}
 }
