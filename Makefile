@@ -2,6 +2,7 @@
 
 GO              ?= go
 GOLANGCI_LINT   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK     ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME        ?= 10s
 
 PACKAGE  := github.com/prometheus/common/version
@@ -68,6 +69,10 @@ tidy: ## Fail if go.mod or go.sum of any module is not tidy.
 
 .PHONY: check
 check: tidy lint test ## What every commit must pass.
+
+.PHONY: vulncheck
+vulncheck: ## Known vulnerabilities that the binary can reach; asks https://vuln.go.dev.
+	$(GOVULNCHECK) .
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME.
