@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"container/heap"
 	"math"
 	"time"
 
@@ -155,16 +154,16 @@ type Planner struct {
 	phase      *Phase
 
 	services  map[string]*plannedService
-	count     [classes]int          // uncovered services by class
-	ready     [classes]serviceQueue // to be asked, by the age of their data
-	waiting   serviceQueue          // have failed, by the time of the next attempt
+	count     [classes]int                    // uncovered services by class
+	ready     [classes]queue[*plannedService] // to be asked, by the age of their data
+	waiting   queue[*plannedService]          // have failed, by the time of the next attempt
 	inFlight  int
 	sweptAt   time.Time // latest request for a service
 	successes uint64    // of such requests
 	failures  int       // of such requests, in a row
 	arrivals  uint64
 
-	details    detailQueue
+	details    queue[*plannedDetail] // by due time
 	detailedAt time.Time
 }
 
@@ -204,9 +203,8 @@ func (c class) periods() time.Duration {
 
 // plannedService is what the planner holds of a service.
 type plannedService struct {
-	id      string
-	class   class
-	arrival uint64 // order in which services became known
+	id    string
+	class class
 
 	covered  bool      // by the latest answer for the organization
 	asking   bool      // in flight
@@ -218,9 +216,8 @@ type plannedService struct {
 	promised time.Duration
 	phase    *Phase // nil while services are many
 
-	queue *serviceQueue // nil when in none
-	index int
-	key   time.Time
+	queue *queue[*plannedService] // nil when in none
+	place
 
 	details []*plannedDetail
 }
@@ -248,7 +245,7 @@ func (p *Planner) Reconfigure(cfg PlannerConfig) {
 	p.cfg = cfg
 	p.listing, p.calling, p.inFlight = false, false, 0
 	p.underWay = map[Request]struct{}{}
-	p.details = nil
+	p.details = queue[*plannedDetail]{}
 	for _, s := range p.services {
 		s.details = nil
 		p.addDetails(s)
@@ -267,7 +264,7 @@ func (p *Planner) SetInventory(now time.Time, selected []PlannedService, total i
 		c := classOf(want.State)
 		s, ok := p.services[want.ID]
 		if !ok {
-			s = &plannedService{id: want.ID, class: classMute, arrival: p.arrivals}
+			s = &plannedService{id: want.ID, class: classMute, place: place{arrival: p.arrivals}}
 			p.arrivals++
 			if _, ok := p.covering[s.id]; ok {
 				s.covered, s.last = true, p.answeredAt
@@ -298,7 +295,7 @@ func (p *Planner) forget(s *plannedService) {
 	p.update(s, func() { s.class = classMute })
 	for _, d := range s.details {
 		if d.index >= 0 {
-			heap.Remove(&p.details, d.index)
+			p.details.remove(d)
 		}
 	}
 	if s.asking {
@@ -607,7 +604,8 @@ func (p *Planner) few() bool {
 // update changes a service and keeps queues and counts in step.
 func (p *Planner) update(s *plannedService, change func()) {
 	if s.queue != nil {
-		heap.Remove(s.queue, s.index)
+		s.queue.remove(s)
+		s.queue = nil
 	}
 	if s.counted() {
 		p.count[s.class]--
@@ -637,12 +635,12 @@ func (p *Planner) enqueue(s *plannedService) {
 			s.key = s.askedAt
 		}
 	}
-	heap.Push(s.queue, s)
+	s.queue.push(s)
 }
 
 func (p *Planner) nextService(slot time.Time) (Request, bool) {
-	for len(p.waiting) > 0 && !p.waiting[0].key.After(slot) {
-		s := p.waiting[0]
+	for p.waiting.len() > 0 && !p.waiting.first().key.After(slot) {
+		s := p.waiting.first()
 		p.update(s, func() { s.retryAt = time.Time{} })
 	}
 	r := Request{Endpoint: api.EndpointServiceMetrics}
@@ -659,8 +657,9 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 	} else {
 		best, r.At = p.mostAged(slot)
 	}
-	if len(p.waiting) > 0 && (best == nil || p.waiting[0].key.Before(r.At)) {
-		best, r.At = p.waiting[0], p.waiting[0].key
+	if p.waiting.len() > 0 && (best == nil || p.waiting.first().key.Before(r.At)) {
+		best = p.waiting.first()
+		r.At = best.key
 	}
 	if best == nil {
 		return r, false
@@ -678,7 +677,7 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 // mostDue returns which of a few services is due first, and when.
 func (p *Planner) mostDue(slot time.Time) (best *plannedService, at time.Time) {
 	for c := range p.ready {
-		for _, s := range p.ready[c] {
+		for _, s := range p.ready[c].items {
 			var due time.Time
 			switch {
 			case s.last.IsZero():
@@ -691,7 +690,7 @@ func (p *Planner) mostDue(slot time.Time) (best *plannedService, at time.Time) {
 			if due.Before(slot) {
 				due = slot
 			}
-			if best == nil || due.Before(at) || due.Equal(at) && s.class == best.class && s.before(best) {
+			if best == nil || due.Before(at) || due.Equal(at) && s.class == best.class && s.before(&best.place) {
 				best, at = s, due
 			}
 		}
@@ -705,10 +704,10 @@ func (p *Planner) mostAged(slot time.Time) (best *plannedService, at time.Time) 
 	period := p.period()
 	oldest := 0.0 // in periods
 	for c := range p.ready {
-		if len(p.ready[c]) == 0 {
+		if p.ready[c].len() == 0 {
 			continue
 		}
-		s := p.ready[c][0]
+		s := p.ready[c].first()
 		if s.key.IsZero() {
 			best, oldest = s, math.Inf(1)
 			break
@@ -779,20 +778,18 @@ func (p *Planner) finishService(s *plannedService, now time.Time, out Outcome) {
 type plannedDetail struct {
 	service *plannedService
 	detail  Detail
-	due     time.Time
-	arrival uint64
-	index   int // in the queue, -1 while in flight
+	place   // by due time, in no queue while in flight
 }
 
 func (p *Planner) addDetails(s *plannedService) {
 	for i, d := range p.cfg.Details {
-		item := &plannedDetail{service: s, detail: d, arrival: s.arrival*uint64(len(p.cfg.Details)) + uint64(i)}
+		item := &plannedDetail{service: s, detail: d, place: place{arrival: s.arrival*uint64(len(p.cfg.Details)) + uint64(i)}}
 		s.details = append(s.details, item)
 		if _, asking := p.underWay[Request{Endpoint: d.Endpoint, Service: s.id}]; asking {
 			item.index = -1
 			continue
 		}
-		heap.Push(&p.details, item)
+		p.details.push(item)
 	}
 }
 
@@ -806,17 +803,17 @@ func (p *Planner) detailRate() float64 {
 }
 
 func (p *Planner) nextDetail(slot time.Time) (Request, bool) {
-	for len(p.details) > 0 && p.details[0].service.class == classMute && !p.details[0].due.After(slot) {
-		p.details[0].due = slot.Add(p.listInterval())
-		heap.Fix(&p.details, 0)
-	}
-	if len(p.details) == 0 {
+	if p.details.len() == 0 {
 		return Request{}, false
 	}
-	d := p.details[0]
+	d := p.details.first()
+	for d.service.class == classMute && !d.key.After(slot) {
+		p.details.set(d, slot.Add(p.listInterval()))
+		d = p.details.first()
+	}
 	at := p.detailedAt.Add(10 * p.cfg.Spacing)
-	if d.due.After(at) {
-		at = d.due
+	if d.key.After(at) {
+		at = d.key
 	}
 	return Request{Endpoint: d.detail.Endpoint, Service: d.service.id, At: at}, true
 }
@@ -835,7 +832,7 @@ func (p *Planner) detailOf(r Request) *plannedDetail {
 func (p *Planner) startDetail(r Request, now time.Time) {
 	p.detailedAt = now
 	if d := p.detailOf(r); d != nil && d.index >= 0 {
-		heap.Remove(&p.details, d.index)
+		p.details.remove(d)
 	}
 }
 
@@ -848,75 +845,6 @@ func (p *Planner) finishDetail(r Request, now time.Time, out Outcome) {
 	if out.Result != ResultOK {
 		wait = min(wait, probeInterval)
 	}
-	d.due = now.Add(wait)
-	heap.Push(&p.details, d)
-}
-
-// serviceQueue is a heap of services by key, for [container/heap].
-type serviceQueue []*plannedService
-
-func (s *plannedService) before(other *plannedService) bool {
-	if !s.key.Equal(other.key) {
-		return s.key.Before(other.key)
-	}
-	return s.arrival < other.arrival
-}
-
-func (q serviceQueue) Len() int           { return len(q) }
-func (q serviceQueue) Less(i, j int) bool { return q[i].before(q[j]) }
-
-func (q serviceQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (q *serviceQueue) Push(x any) {
-	s := x.(*plannedService)
-	s.index = len(*q)
-	*q = append(*q, s)
-}
-
-// Pop implements heap.Interface.
-func (q *serviceQueue) Pop() any {
-	last := len(*q) - 1
-	s := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	s.queue, s.index = nil, -1
-	return s
-}
-
-// detailQueue is a heap of details by due time, for [container/heap].
-type detailQueue []*plannedDetail
-
-func (q detailQueue) Len() int { return len(q) }
-
-func (q detailQueue) Less(i, j int) bool {
-	if !q[i].due.Equal(q[j].due) {
-		return q[i].due.Before(q[j].due)
-	}
-	return q[i].arrival < q[j].arrival
-}
-
-func (q detailQueue) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-// Push implements heap.Interface.
-func (q *detailQueue) Push(x any) {
-	d := x.(*plannedDetail)
-	d.index = len(*q)
-	*q = append(*q, d)
-}
-
-// Pop implements heap.Interface.
-func (q *detailQueue) Pop() any {
-	last := len(*q) - 1
-	d := (*q)[last]
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	d.index = -1
-	return d
+	d.key = now.Add(wait)
+	p.details.push(d)
 }

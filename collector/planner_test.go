@@ -874,7 +874,7 @@ func (p *Planner) checkBooks(t *testing.T) {
 		}
 		if s.queue != nil {
 			queued++
-			if (*s.queue)[s.index] != s {
+			if s.queue.items[s.index] != s {
 				t.Fatalf("%s is not where it should be in its queue", s.id)
 			}
 		}
@@ -890,13 +890,13 @@ func (p *Planner) checkBooks(t *testing.T) {
 			}
 		}
 	}
-	total := len(p.waiting)
+	total := p.waiting.len()
 	for _, q := range p.ready {
-		total += len(q)
+		total += q.len()
 	}
-	if count != p.count || queued != total || asking != p.inFlight || details != len(p.details) {
+	if count != p.count || queued != total || asking != p.inFlight || details != p.details.len() {
 		t.Fatalf("count %v, want %v; queued %d, want %d; in flight %d, want %d; details %d, want %d",
-			p.count, count, total, queued, p.inFlight, asking, len(p.details), details)
+			p.count, count, total, queued, p.inFlight, asking, p.details.len(), details)
 	}
 }
 
