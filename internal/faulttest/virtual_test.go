@@ -20,6 +20,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/pipenet"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
 
@@ -36,32 +37,13 @@ type virtual struct {
 	conns map[net.Conn]struct{}
 }
 
-// Accept, Close and Addr make a listener of pipes.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.done) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
-
 // newVirtual starts a collector with the settings that are the defaults of the flags.
 // To be called in a bubble.
 func newVirtual(t *testing.T, config simulator.Config) *virtual {
 	t.Helper()
 	config.Seed, config.KeyID, config.KeySecret = 11, keyID, secret
 	v := &virtual{t: t, sim: simulator.New(config), log: &output{}, conns: map[net.Conn]struct{}{}}
-	listener := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+	listener := pipenet.Listen()
 	server := &http.Server{ErrorLog: discard(), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		v.mu.Lock()
 		v.times = append(v.times, time.Now())
@@ -69,20 +51,17 @@ func newVirtual(t *testing.T, config simulator.Config) *virtual {
 		v.sim.ServeHTTP(w, r)
 	})}
 	go server.Serve(listener) //nolint:errcheck // ends by Close
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if v.refused.Load() {
 			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("connection refused")}
 		}
-		client, far := net.Pipe()
-		v.mu.Lock()
-		v.conns[client] = struct{}{}
-		v.mu.Unlock()
-		select {
-		case listener.conns <- far:
-			return client, nil
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		client, err := listener.DialContext(ctx, network, address)
+		if err == nil {
+			v.mu.Lock()
+			v.conns[client] = struct{}{}
+			v.mu.Unlock()
 		}
+		return client, err
 	}}
 	labels, err := collector.ParseEnrichLabels([]string{"region,size,state"})
 	if err != nil {

@@ -36,6 +36,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/pipenet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -738,24 +739,6 @@ func TestHugeHeaders(t *testing.T) {
 	}
 }
 
-// pipes is a listener within the process, which fake time can see.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	once   sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-func (p *pipes) Close() error   { p.once.Do(func() { close(p.closed) }); return nil }
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe", Net: "pipe"} }
-
 // pipe is the server's end of a connection.
 type pipe struct {
 	net.Conn
@@ -768,20 +751,37 @@ func (p *pipe) Close() error {
 	return p.Conn.Close()
 }
 
+// watched is a listener whose connections tell when the server closes them.
+type watched struct {
+	*pipenet.Listener
+	accepted chan *pipe
+}
+
+func (w watched) Accept() (net.Conn, error) {
+	c, err := w.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	p := &pipe{Conn: c, closed: make(chan struct{})}
+	w.accepted <- p
+	return p, nil
+}
+
 // servePipes serves o in the test's bubble and returns how to connect: the
 // client's end, and what is closed when the server lets go.
 func servePipes(t *testing.T, o Options) func() (client net.Conn, gone <-chan struct{}) {
 	t.Helper()
-	l := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
+	l := watched{pipenet.Listen(), make(chan *pipe)}
 	s := NewServer(t.Context(), handler(t, o), log.NewNopLogger())
 	go func() { _ = s.Serve(l) }()
 	t.Cleanup(func() { s.Close() })
 	return func() (net.Conn, <-chan struct{}) {
-		client, server := net.Pipe()
-		p := &pipe{Conn: server, closed: make(chan struct{})}
-		l.conns <- p
+		client, err := l.DialContext(t.Context(), "tcp", "test")
+		if err != nil {
+			t.Fatal(err)
+		}
 		t.Cleanup(func() { client.Close() })
-		return client, p.closed
+		return client, (<-l.accepted).closed
 	}
 }
 
