@@ -43,7 +43,7 @@ test-slow: ## The same against a real API server, BuildKit and goreleaser; build
 	cd internal/e2e && $(GO) test -tags slow -timeout 90m -run 'Telegraf|VictoriaMetrics' ./...
 
 .PHONY: soak
-soak: ## An hour of faults at random against the binary, its values checked; SOAK_DURATION sets how long.
+soak: ## An hour of faults at random, a real Prometheus scraping, all its values checked; SOAK_DURATION sets how long.
 	$(GO) test -tags soak -run TestSoak -timeout 0 -v ./internal/faulttest
 
 .PHONY: release-snapshot

@@ -10,5 +10,8 @@
 // secret of the API key.
 //
 // With the build tag soak there is also a random walk through all the faults, for
-// as long as $SOAK_DURATION says.
+// as long as $SOAK_DURATION says, while a real Prometheus scrapes everything and each
+// service. Whatever it has stored must be what upstream said at most the maximum age
+// before, gaps must be where the faults explain them, and it must have found nothing to
+// complain of itself.
 package faulttest

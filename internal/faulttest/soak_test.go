@@ -3,16 +3,20 @@
 package faulttest
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"text/tabwriter"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
@@ -30,7 +34,8 @@ const (
 )
 
 // TestSoak walks at random through all faults for $SOAK_DURATION, an hour by default,
-// while a scraper holds every value against what upstream must have said.
+// while a scraper holds every value against what upstream must have said, and so does
+// another with all that a real Prometheus has stored.
 func TestSoak(t *testing.T) {
 	duration, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK_DURATION"), "1h"))
 	if err != nil {
@@ -50,7 +55,8 @@ func TestSoak(t *testing.T) {
 		t: t, u: u, secretFile: keySecret, secret: secret,
 		random:  rand.New(rand.NewPCG(1, uint64(time.Now().Unix()))), //nolint:gosec // no secret
 		history: map[time.Time]map[string]map[string]float64{},
-		counts:  map[string]int{},
+		readers: map[string]*tally{},
+		latest:  map[string]time.Time{},
 		started: time.Now(),
 	}
 	w.remember()
@@ -72,9 +78,13 @@ func TestSoak(t *testing.T) {
 	}
 	e.await("data", func(p page) bool { return p.is("clickhouse_postgres_up", 1) })
 
+	w.monitor = startMonitor(t, e)
 	stop := make(chan struct{})
 	var verifying sync.WaitGroup
 	verifying.Go(func() { w.verify(stop) })
+	if w.monitor != nil {
+		verifying.Go(func() { w.follow(stop) })
+	}
 	w.pass(time.Minute)
 	w.mark()
 	end := w.started.Add(duration)
@@ -86,11 +96,14 @@ func TestSoak(t *testing.T) {
 		}
 		w.step()
 	}
-	w.quiet(true)
+	w.quiet()
 	w.pass(time.Until(end.Add(time.Minute)))
 	w.mark()
 	close(stop)
 	verifying.Wait()
+	if w.monitor != nil {
+		w.examine()
+	}
 	w.judge()
 }
 
@@ -99,6 +112,7 @@ type walk struct {
 	t          *testing.T
 	u          *upstream
 	e          *exporter
+	monitor    *monitor // nil if there is none to be had
 	random     *rand.Rand
 	secretFile string
 	secret     string
@@ -106,34 +120,89 @@ type walk struct {
 	families   map[string]bool
 	stable     []string
 	started    time.Time
-	steps      int
 
 	mu       sync.Mutex
-	now      string                                      // what is going on
-	calm     time.Time                                   // since when nothing is wrong, zero if something is
-	linkBad  []stretch                                   // when the link did not work, the last one perhaps still
-	emptied  time.Time                                   // when upstream last said that there are no services
+	episodes []episode
+	expiries int                                         // outages at whose end all data had expired
 	figures  []figure                                    // of the exporter's resources
 	history  map[time.Time]map[string]map[string]float64 // upstream's series by refresh and service
-	counts   map[string]int
-	problems []string
+	latest   map[string]time.Time                        // the refresh that a reader has last seen of a service
+	readers  map[string]*tally
+	problems int
 }
 
-type stretch struct{ from, to time.Time }
+// episode is a time in which something is wrong.
+type episode struct {
+	what     string
+	link     bool      // nothing, or not all, comes through
+	from, to time.Time // to is zero while it lasts
+}
+
+// tally is what one way of reading the exporter has brought.
+type tally struct {
+	scrapes, failed          int
+	values                   int
+	wrong, missing, backward int           // services of a scrape, not values
+	oldest                   time.Duration // the age of the oldest data
+	slowest                  time.Duration // scrape
+}
 
 type figure struct {
 	at                            time.Time
 	goroutines, fds, heap, memory float64
 }
 
-func (w *walk) problem(format string, args ...any) {
+func (w *walk) problem(at time.Time, format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	text := fmt.Sprintf("%s during %q: ", time.Since(w.started).Round(time.Second), w.now) + fmt.Sprintf(format, args...)
-	w.problems = append(w.problems, text)
-	if len(w.problems) <= 50 {
-		w.t.Error(text)
+	w.problems++
+	if w.problems <= 50 {
+		w.t.Errorf("%s during %q: %s", at.Sub(w.started).Round(time.Second), w.during(at), fmt.Sprintf(format, args...))
 	}
+}
+
+// tally lets one take down what a reader has got.
+func (w *walk) tally(reader string, note func(*tally)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.readers[reader] == nil {
+		w.readers[reader] = &tally{}
+	}
+	note(w.readers[reader])
+}
+
+// during says what was wrong at a moment. The caller locks.
+func (w *walk) during(at time.Time) string {
+	for _, e := range slices.Backward(w.episodes) {
+		if !at.Before(e.from) {
+			if e.to.IsZero() || at.Before(e.to) {
+				return e.what
+			}
+			break
+		}
+	}
+	return "nothing"
+}
+
+// touched tells whether an episode of the kind was, or had effects, in a stretch of
+// time. The caller locks.
+func (w *walk) touched(from, to time.Time, kind string) bool {
+	return slices.ContainsFunc(w.episodes, func(e episode) bool {
+		return strings.HasPrefix(e.what, kind) && e.from.Before(to) && (e.to.IsZero() || e.to.After(from))
+	})
+}
+
+// calm is for how long nothing had been wrong at a moment. The caller locks.
+func (w *walk) calm(at time.Time) time.Duration {
+	for _, e := range slices.Backward(w.episodes) {
+		if !at.Before(e.from) {
+			if e.to.IsZero() || at.Before(e.to) {
+				return 0
+			}
+			return at.Sub(e.to)
+		}
+	}
+	return 0
 }
 
 // pass lets time pass: what is awaited here is nothing but time.
@@ -150,26 +219,18 @@ func (w *walk) pass(d time.Duration) {
 func (w *walk) begin(what string, link bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.now, w.calm = what, time.Time{}
-	w.steps++
-	w.counts["episodes"]++
-	if link {
-		w.linkBad = append(w.linkBad, stretch{from: time.Now()})
-	}
+	w.episodes = append(w.episodes, episode{what: what, link: link, from: time.Now()})
 	w.t.Logf("%s %s", time.Since(w.started).Round(time.Second), what)
 }
 
 // quiet ends what is going on.
-func (w *walk) quiet(calm bool) {
+func (w *walk) quiet() {
 	w.u.ClearFaults()
 	w.u.link.restore()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if n := len(w.linkBad); n > 0 && w.linkBad[n-1].to.IsZero() {
-		w.linkBad[n-1].to = time.Now()
-	}
-	if calm {
-		w.now, w.calm = "nothing", time.Now()
+	if n := len(w.episodes); n > 0 && w.episodes[n-1].to.IsZero() {
+		w.episodes[n-1].to = time.Now()
 	}
 }
 
@@ -190,6 +251,12 @@ func soakFaults() []simulator.Fault {
 			f.Mutate = func(page []byte) []byte { return append(slices.Clone(page), strings.Repeat("# Nothing.\n", 1<<20)...) }
 		case "gzip bomb":
 			all[i] = simulator.GzipBomb(64 << 20)
+		case "future families":
+			// Samples of months ago are out of Prometheus's bounds.
+			f.Mutate = func(page []byte) []byte {
+				now := strconv.FormatInt(time.Now().UnixMilli(), 10)
+				return bytes.Replace(simulator.FutureFamilies(page), []byte(" 1767225600000\n"), []byte(" "+now+"\n"), 1)
+			}
 		}
 	}
 	return all
@@ -216,12 +283,7 @@ func (w *walk) step() {
 		w.begin(fmt.Sprintf("%s of %v, probability %v", f.Name, f.Endpoints, f.Probability), false)
 		w.u.SetFault(f)
 		w.pass(w.between(5*time.Second, 45*time.Second))
-		w.quiet(true)
-		if f.Name == "empty list" {
-			w.mu.Lock()
-			w.emptied = time.Now()
-			w.mu.Unlock()
-		}
+		w.quiet()
 	case n < 15:
 		switch w.random.IntN(4) {
 		case 0:
@@ -238,7 +300,7 @@ func (w *walk) step() {
 			w.u.link.hangUp()
 		}
 		w.pass(w.between(5*time.Second, 45*time.Second))
-		w.quiet(true)
+		w.quiet()
 	case n < 16:
 		w.begin("key rotated", false)
 		w.rotations++
@@ -247,7 +309,7 @@ func (w *walk) step() {
 		w.pass(w.between(time.Second, 30*time.Second))
 		w.replaceSecret()
 		w.pass(5 * time.Second)
-		w.quiet(true)
+		w.quiet()
 	default:
 		w.fleet()
 	}
@@ -290,7 +352,7 @@ func (w *walk) fleet() {
 			w.u.ResetCounters(v.ID)
 		}
 	}
-	w.quiet(true)
+	w.quiet()
 }
 
 // outage outlasts the data.
@@ -306,15 +368,30 @@ func (w *walk) outage() {
 		w.u.link.silent.Store(true)
 	}
 	w.pass(soakExpiry + 3*soakSlack)
-	if p := w.e.scrape(); len(p.upstream()) > 0 {
-		w.problem("%d series after everything has expired", len(p.upstream()))
-	} else {
+	w.expired()
+	w.quiet()
+	w.pass(30 * time.Second)
+}
+
+// expired checks that no data is left.
+func (w *walk) expired() {
+	left := len(w.e.scrape().upstream())
+	if left > 0 {
+		w.problem(time.Now(), "%d series after everything has expired", left)
+	}
+	if w.monitor != nil {
+		// What is merely gone, and not marked stale, would be seen for five minutes more.
+		found, err := w.monitor.query(`{__name__=~"Postgres.*",__name__!="PostgresServer_Stamped"}`, time.Now())
+		if err != nil || len(found) > 0 {
+			w.problem(time.Now(), "Prometheus still sees %d series after everything has expired: %v", len(found), err)
+			left++
+		}
+	}
+	if left == 0 {
 		w.mu.Lock()
-		w.counts["expiries seen"]++
+		w.expiries++
 		w.mu.Unlock()
 	}
-	w.quiet(true)
-	w.pass(30 * time.Second)
 }
 
 // verify scrapes and checks until stop.
@@ -332,19 +409,22 @@ func (w *walk) verify(stop <-chan struct{}) {
 		w.remember()
 		started := time.Now()
 		code, body, err := w.e.try(http.MethodGet, "/metrics")
-		if err != nil || code != http.StatusOK {
-			w.problem("scrape: %d, %v", code, err)
+		took := time.Since(started)
+		w.tally(ourselves, func(t *tally) { t.scrapes++; t.slowest = max(t.slowest, took) })
+		p, malformed := parse(body)
+		if err = cmp.Or(err, malformed); err != nil || code != http.StatusOK {
+			w.tally(ourselves, func(t *tally) { t.failed++ })
+			w.problem(started, "scrape: %d, %v", code, err)
 			continue
 		}
-		if took := time.Since(started); took > 5*time.Second {
-			w.problem("a scrape took %s", took)
+		if took > 5*time.Second {
+			w.problem(started, "a scrape took %s", took)
 		}
-		p, err := parse(body)
-		if err != nil {
-			w.problem("page: %v", err)
-			continue
+		g := glimpse{reader: ourselves, at: started, expected: w.stable, up: p.is("clickhouse_postgres_up", 1), health: p.health()}
+		for _, s := range p.upstream() {
+			g.add(w, s)
 		}
-		w.check(p, started)
+		w.check(g)
 		if n%30 == 0 {
 			w.mark()
 		}
@@ -379,58 +459,90 @@ func (w *walk) remember() {
 	}
 }
 
-// check holds a page against what upstream has said.
-func (w *walk) check(p page, now time.Time) {
-	byService := map[string]map[string]float64{}
-	for _, s := range p.upstream() {
-		if !w.families[s.name()] {
-			continue // a fault's
-		}
-		id := s.labels.Get("postgres_service")
-		if byService[id] == nil {
-			byService[id] = map[string]float64{}
-		}
-		byService[id][s.identity()] = s.value
+// ourselves is the reader that the test is itself.
+const ourselves = "the test's own scraper"
+
+// glimpse is what a reader got of upstream's series at a moment.
+type glimpse struct {
+	reader   string
+	target   string // if the reader has several
+	at       time.Time
+	expected []string                      // services that must be there as long as their data is good
+	services map[string]map[string]float64 // values by service and identity
+	up       bool                          // the exporter says that all is well
+	health   string                        // what it says, if known
+}
+
+// add takes a series, unless it is a fault's.
+func (g *glimpse) add(w *walk, s series) {
+	if !w.families[s.name()] {
+		return
 	}
+	id := s.labels.Get("postgres_service")
+	if g.services == nil {
+		g.services = map[string]map[string]float64{}
+	}
+	if g.services[id] == nil {
+		g.services[id] = map[string]float64{}
+	}
+	g.services[id][s.identity()] = s.value
+}
+
+// check holds a glimpse against what upstream has said: of each service, it must show
+// everything as of one refresh, a recent one, and none that is older than what was
+// seen before.
+func (w *walk) check(g glimpse) {
 	w.mu.Lock()
-	w.counts["scrapes"]++
-	for _, series := range byService {
-		w.counts["values checked"] += len(series)
-	}
-	ticks := make([]time.Time, 0, len(w.history))
+	var ticks []time.Time
 	for tick := range w.history {
-		ticks = append(ticks, tick)
+		if age := g.at.Sub(tick); age < soakExpiry+soakSlack && age > -soakInterval {
+			ticks = append(ticks, tick)
+		}
 	}
 	slices.SortFunc(ticks, func(a, b time.Time) int { return b.Compare(a) })
-	oldest := 0.0
-	for id, got := range byService {
-		if !slices.ContainsFunc(ticks, func(tick time.Time) bool {
-			if same(w.history[tick][id], got) {
-				oldest = max(oldest, now.Sub(tick).Seconds())
-				return true
-			}
-			return false
-		}) {
-			w.mu.Unlock()
-			w.problem("service %s has series that upstream never had: %v", id, w.differences(id, got))
-			w.mu.Lock()
+	found, latest := map[string]time.Time{}, map[string]time.Time{}
+	for id, got := range g.services {
+		latest[id] = w.latest[g.reader+g.target+id]
+		if i := slices.IndexFunc(ticks, func(tick time.Time) bool { return same(w.history[tick][id], got) }); i >= 0 {
+			found[id] = ticks[i]
 		}
 	}
-	w.counts["oldest data in seconds"] = max(w.counts["oldest data in seconds"], int(oldest))
-	calm := w.calm
-	// Said twice, it is believed.
-	empty := strings.HasPrefix(w.now, "empty list") || now.Sub(w.emptied) < time.Minute
+	good := w.lastGood(g.at)
+	// Said twice, an empty list is believed.
+	due := g.at.Sub(good) < soakMaxAge-soakSlack && !w.touched(g.at.Add(-time.Minute), g.at, "empty list")
+	calm := w.calm(g.at)
 	w.mu.Unlock()
 
-	if good := w.lastGood(); !empty && now.Sub(good) < soakMaxAge-soakSlack {
-		for _, id := range w.stable {
-			if byService[id] == nil {
-				w.problem("no series of service %s although upstream gave some %s ago", id, now.Sub(good).Round(time.Second))
+	for id, got := range g.services {
+		tick, ok := found[id]
+		if !ok {
+			w.problem(g.at, "%s, service %s: series that upstream did not have: %s", g.reader, id, w.differences(id, got))
+		}
+		last := latest[id]
+		if ok && tick.Before(last) {
+			w.problem(g.at, "%s, service %s: data of %s after that of %s", g.reader, id, tick.Format(time.TimeOnly), last.Format(time.TimeOnly))
+		}
+		w.tally(g.reader, func(t *tally) {
+			t.values += len(got)
+			switch {
+			case !ok:
+				t.wrong++
+			case tick.Before(last):
+				t.backward++
+			default:
+				t.oldest = max(t.oldest, g.at.Sub(tick))
+				w.latest[g.reader+g.target+id] = tick
 			}
+		})
+	}
+	for _, id := range g.expected {
+		if due && g.services[id] == nil {
+			w.problem(g.at, "%s: no series of service %s although upstream gave some %s before", g.reader, id, g.at.Sub(good).Round(time.Second))
+			w.tally(g.reader, func(t *tally) { t.missing++ })
 		}
 	}
-	if !calm.IsZero() && now.Sub(calm) > time.Minute && !p.is("clickhouse_postgres_up", 1) {
-		w.problem("not up although nothing is wrong:\n%s", p.health())
+	if calm > time.Minute && !g.up {
+		w.problem(g.at, "%s: not up although nothing is wrong:\n%s", g.reader, g.health)
 	}
 }
 
@@ -471,18 +583,17 @@ func same(a, b map[string]float64) bool {
 	return true
 }
 
-// lastGood is when upstream last gave the organization's metrics undisturbed.
-func (w *walk) lastGood() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// lastGood is when, before a moment, upstream last gave the organization's metrics
+// undisturbed. The caller locks.
+func (w *walk) lastGood(at time.Time) time.Time {
+	const margin = 2 * time.Second
 	for _, r := range slices.Backward(w.u.Requests()) {
-		if r.Endpoint != organizationMetrics || r.Status != http.StatusOK || r.Fault != "" {
+		if r.Endpoint != organizationMetrics || r.Status != http.StatusOK || r.Fault != "" || at.Sub(r.Time) < margin {
 			continue
 		}
-		bad := slices.ContainsFunc(w.linkBad, func(s stretch) bool {
-			return r.Time.After(s.from.Add(-2*time.Second)) && (s.to.IsZero() || r.Time.Before(s.to.Add(2*time.Second)))
-		})
-		if !bad && time.Since(r.Time) > 2*time.Second {
+		if !slices.ContainsFunc(w.episodes, func(e episode) bool {
+			return e.link && r.Time.After(e.from.Add(-margin)) && (e.to.IsZero() || r.Time.Before(e.to.Add(margin)))
+		}) {
 			return r.Time
 		}
 	}
@@ -506,8 +617,8 @@ func (w *walk) mark() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.figures = append(w.figures, f)
-	w.t.Logf("%s goroutines %v, fds %v, heap in use %.1f MiB, resident %.1f MiB, %d problems, %v",
-		time.Since(w.started).Round(time.Second), f.goroutines, f.fds, f.heap/(1<<20), f.memory/(1<<20), len(w.problems), w.counts)
+	w.t.Logf("%s goroutines %v, fds %v, heap in use %.1f MiB, resident %.1f MiB, %d episodes, %d problems",
+		time.Since(w.started).Round(time.Second), f.goroutines, f.fds, f.heap/(1<<20), f.memory/(1<<20), len(w.episodes), w.problems)
 }
 
 // judge looks at the whole walk.
@@ -534,11 +645,26 @@ func (w *walk) judge() {
 		w.t.Errorf("%d requests over upstream's rate limit", refused)
 	}
 	lines := len(w.e.log.lines("level="))
-	if most := 20 + 6*w.counts["episodes"]; lines > most {
-		w.t.Errorf("%d lines of log in %d episodes", lines, w.counts["episodes"])
+	if most := 20 + 6*len(w.episodes); lines > most {
+		w.t.Errorf("%d lines of log in %d episodes", lines, len(w.episodes))
 	}
-	w.t.Logf("%d requests, %d over the limit, %d lines of log, %d rotations, %v; goroutines %v→%v, fds %v→%v, heap %.1f→%.1f MiB (medians of thirds)",
-		w.u.Count("", -1), refused, lines, w.rotations, w.counts, first.goroutines, last.goroutines, first.fds, last.fds, early/(1<<20), late/(1<<20))
+
+	var b strings.Builder
+	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "read by\tscrapes\tfailed\tvalues checked\twrong\tmissing\tbackward\toldest data\tslowest scrape")
+	for _, name := range slices.Sorted(maps.Keys(w.readers)) {
+		r := w.readers[name]
+		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", name, r.scrapes, r.failed, r.values, r.wrong, r.missing, r.backward,
+			r.oldest.Round(time.Second), r.slowest.Round(time.Millisecond))
+	}
+	fmt.Fprintln(table, "\nof the exporter\tbeginning\tend")
+	fmt.Fprintf(table, "goroutines\t%v\t%v\n", first.goroutines, last.goroutines)
+	fmt.Fprintf(table, "file descriptors\t%v\t%v\n", first.fds, last.fds)
+	fmt.Fprintf(table, "heap, median of a third\t%.1f MiB\t%.1f MiB\n", early/(1<<20), late/(1<<20))
+	_ = table.Flush()
+	w.t.Logf("%s: %d episodes, %d outages longer than the maximum age, %d rotations of the key; %d problems; %d requests to upstream, %d over its limit; %d lines of log\n%s",
+		time.Since(w.started).Round(time.Second), len(w.episodes), w.expiries, w.rotations, w.problems,
+		w.u.Count("", -1), refused, lines, b.String())
 }
 
 func median(f []figure) float64 {
