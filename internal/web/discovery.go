@@ -158,9 +158,10 @@ func (d *discovery) known(r *http.Request, wanted *filter) ([]collector.Organiza
 }
 
 // discoveryPatience returns for how long an answer may be put off. Prometheus waits
-// for one as long as until it would ask again.
+// for one as long as until it would ask again; others may say how long they wait as
+// they do for a page.
 func discoveryPatience(h http.Header) time.Duration {
-	const most = defaultAnnounced - answerTime
+	most := min(patience(h), defaultAnnounced-answerTime)
 	seconds, err := strconv.ParseFloat(h.Get("X-Prometheus-Refresh-Interval-Seconds"), 64)
 	if err != nil || !(seconds > 0) || seconds/2 >= most.Seconds() { // NaN too
 		return most

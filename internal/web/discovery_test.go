@@ -389,19 +389,24 @@ func TestDiscoveryIsNeverWrong(t *testing.T) {
 // TestDiscoveryWaits for the first list after a start, but not for ever.
 func TestDiscoveryWaits(t *testing.T) {
 	for _, test := range []struct {
-		interval     string
-		after, until time.Duration
-		want         int
+		interval, timeout string
+		after, until      time.Duration
+		want              int
 	}{
-		{"", 3 * time.Second, 3 * time.Second, 200},
-		{"60", 9 * time.Second, 9 * time.Second, 200},
-		{"", time.Minute, 9500 * time.Millisecond, 503},
-		{"5", time.Minute, 2500 * time.Millisecond, 503},
-		{"-1", time.Minute, 9500 * time.Millisecond, 503},
-		{"NaN", time.Minute, 9500 * time.Millisecond, 503},
-		{"x", time.Minute, 9500 * time.Millisecond, 503},
+		{"", "", 3 * time.Second, 3 * time.Second, 200},
+		{"60", "", 9 * time.Second, 9 * time.Second, 200},
+		{"", "", time.Minute, 9500 * time.Millisecond, 503},
+		{"5", "", time.Minute, 2500 * time.Millisecond, 503},
+		{"-1", "", time.Minute, 9500 * time.Millisecond, 503},
+		{"NaN", "", time.Minute, 9500 * time.Millisecond, 503},
+		{"x", "", time.Minute, 9500 * time.Millisecond, 503},
+		{"", "3", time.Minute, 2500 * time.Millisecond, 503},
+		{"60", "0.2", time.Minute, 100 * time.Millisecond, 503},
+		{"5", "60", time.Minute, 2500 * time.Millisecond, 503},
+		{"60", "60", time.Minute, 9500 * time.Millisecond, 503},
+		{"60", "x", time.Minute, 9500 * time.Millisecond, 503},
 	} {
-		t.Run(test.interval+" "+test.after.String(), func(t *testing.T) {
+		t.Run(test.interval+" "+test.timeout+" "+test.after.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := knows(collector.OrganizationStatus{})
 				c.wait = func(ctx context.Context) error {
@@ -416,6 +421,9 @@ func TestDiscoveryWaits(t *testing.T) {
 				r := httptest.NewRequest(http.MethodGet, "/sd", nil)
 				if test.interval != "" {
 					r.Header.Set("X-Prometheus-Refresh-Interval-Seconds", test.interval)
+				}
+				if test.timeout != "" {
+					r.Header.Set("X-Prometheus-Scrape-Timeout-Seconds", test.timeout)
 				}
 				w := httptest.NewRecorder()
 				start := time.Now()
