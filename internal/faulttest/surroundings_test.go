@@ -26,11 +26,10 @@ func released(t *testing.T, path string) {
 	}
 }
 
-// TestBareSurroundings runs the released binary as user 65532 in a file system that
-// holds nothing but itself and cannot be written: no home, no /tmp, no /etc, no CA
-// bundle, no time zones. A hundred services fit into 64 MiB of memory.
-func TestBareSurroundings(t *testing.T) {
-	t.Parallel()
+// bareRoot returns a directory that holds the released binary, as exporter, and
+// nothing else, and that other users can read.
+func bareRoot(t *testing.T) string {
+	t.Helper()
 	root, err := os.MkdirTemp("", "root")
 	if err != nil {
 		t.Fatal(err)
@@ -39,14 +38,25 @@ func TestBareSurroundings(t *testing.T) {
 		_ = os.Chmod(root, 0o755) //nolint:gosec // to remove it
 		os.RemoveAll(root)
 	})
-	path := filepath.Join(root, "exporter")
-	released(t, path)
+	if err := os.Chmod(root, 0o755); err != nil { //nolint:gosec // see above
+		t.Fatal(err)
+	}
+	released(t, filepath.Join(root, "exporter"))
+	return root
+}
+
+// TestBareSurroundings runs the released binary as user 65532 in a file system that
+// holds nothing but itself and cannot be written: no home, no /tmp, no /etc, no CA
+// bundle, no time zones. A hundred services fit into 64 MiB of memory.
+func TestBareSurroundings(t *testing.T) {
+	t.Parallel()
+	root := bareRoot(t)
 	if err := os.Chmod(root, 0o555); err != nil { //nolint:gosec // nobody writes
 		t.Fatal(err)
 	}
 	u := newUpstream(t, simulator.Config{Services: 100})
 	e := start(t, u, fast(), asNobody(), env("GOMEMLIMIT=48MiB"), flags("--metrics.interval=500ms"), func(c *exec.Cmd) {
-		c.Path = path
+		c.Path = filepath.Join(root, "exporter")
 		c.Dir = root
 		if os.Getuid() == 0 {
 			c.Path, c.Dir = "/exporter", "/"
