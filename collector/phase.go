@@ -184,6 +184,10 @@ func (p *Phase) track(before, asked, answered time.Time, changed bool) {
 	default:
 		p.refreshed(before, answered)
 	}
+	// Polls that all come late let the window grow, until it says nothing any more.
+	if p.tracking && p.hi.Sub(p.lo) > p.period {
+		p.lose(asked)
+	}
 }
 
 // refreshed takes in that upstream's values moved within the window, after the
