@@ -1062,7 +1062,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				b.stop()
 				changed := map[string]time.Time{}
 				for id, s := range w.samples {
-					if s.page != w.page && !s.own {
+					if w.apart[id] != nil && !s.own {
 						changed[id] = s.fetchedAt
 					}
 				}
@@ -1308,7 +1308,7 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		if n := len(m.samples); n != 20 {
 			t.Errorf("%d samples", n)
 		}
-		if n := len(m.tombstones) + len(m.unknownNames) + len(m.own) + len(m.hostnames) + len(m.failed); n != 0 {
+		if n := len(m.tombstones) + len(m.unknownNames) + len(m.apart) + len(m.hostnames) + len(m.failed); n != 0 {
 			t.Errorf("%d things are held of services that are gone", n)
 		}
 	})

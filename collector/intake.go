@@ -87,7 +87,7 @@ func (w *worker) takeList(list []api.Service, fetchedAt time.Time, again bool) {
 // forget drops what is held of a service.
 func (w *worker) forget(id string) {
 	delete(w.samples, id)
-	delete(w.own, id)
+	delete(w.apart, id)
 	delete(w.ownBytes, id)
 	delete(w.failed, id)
 	delete(w.hostnames, id)
@@ -121,7 +121,7 @@ func (w *worker) exports(id string, pageAt time.Time) bool {
 
 // rewrite applies the rules and the inventory to the pages held once more.
 func (w *worker) rewrite() {
-	if w.page != nil {
+	if w.pageHeld {
 		w.rewriter.only = ""
 		if page, err := w.source.Rewrite(w.rewriter); err == nil {
 			for _, id := range page.Groups() {
@@ -129,17 +129,16 @@ func (w *worker) rewrite() {
 				switch {
 				case !w.exports(id, w.pageAt):
 				case old == nil:
-					w.newSample(id, page.Block(id), w.page, w.pageAt, false)
-				case old.page == w.page:
+					w.newSample(id, page.Block(id), w.pageAt, false)
+				case old.block != nil && !old.own:
 					w.relabelled(id, old, page.Block(id))
 				}
 			}
 		}
 	}
-	w.rewriteOlder()
-	for id, source := range w.own {
+	for id, source := range w.apart {
 		old := w.samples[id]
-		if old == nil || !old.own {
+		if old == nil || old.block == nil {
 			continue
 		}
 		w.rewriter.only = id
@@ -149,28 +148,18 @@ func (w *worker) rewrite() {
 	}
 }
 
-// rewriteOlder applies them to services that the organization's newest page leaves
-// out and whose series are still those of an older one. Nothing but the bytes is left
-// of that, and reading it again costs no more than reading it once did.
-func (w *worker) rewriteOlder() {
-	older := map[*api.Page][]string{}
-	for id, s := range w.samples {
-		if s.block != nil && !s.own && s.page != w.page && s.epoch != w.rewriter.Epoch(id) {
-			older[s.page] = append(older[s.page], id)
-		}
+// part gives a service that the organization's newest page leaves out a source of its
+// own, so that its series can still be labelled anew.
+func (w *worker) part(id string) {
+	s := w.samples[id]
+	source := w.source.Left(id)
+	if source == nil || s == nil || s.block == nil || s.own {
+		return
 	}
-	rewriter := *w.rewriter
-	rewriter.only, rewriter.unknownNames = "", map[string]string{}
-	for was, ids := range older {
-		page, err := exposition.NewSource().Decode(was.Body, was.ContentType, &rewriter)
-		if err != nil {
-			continue // it cannot be: the page was read before
-		}
-		for _, id := range ids {
-			if block := page.Block(id); block != nil {
-				w.relabelled(id, w.samples[id], block)
-			}
-		}
+	w.apart[id] = source
+	if page, err := source.Rewrite(w.rewriter); err == nil {
+		// The same series; but those of the page would keep all of it in memory.
+		w.relabelled(id, s, page.Block(id))
 	}
 }
 
@@ -257,24 +246,29 @@ func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 	at := a.receivedAt(now)
 	w.measuredAt = at
 	w.c.health.dropped(w.label(), page.Stats())
-	w.page, w.pageAt, w.pageBytes = a.page, at, int64(len(a.page.Body))
+	w.pageHeld, w.pageAt, w.pageBytes = true, at, page.Stats().Bytes
 	onPage := make(map[string]struct{}, len(page.Groups()))
 	for _, id := range page.Groups() {
 		onPage[id] = struct{}{}
 		if id != "" {
 			outcome.Services = append(outcome.Services, id)
 		}
-		if w.exports(id, at) && w.newSample(id, page.Block(id), a.page, at, false) {
+		if w.exports(id, at) && w.newSample(id, page.Block(id), at, false) {
 			outcome.Changed = true
 		}
 	}
 	w.onPage = onPage
 	// What the inventory does not know lives only as long as upstream names it.
 	for id := range w.samples {
-		if _, named := onPage[id]; !named && (w.inventory == nil || w.inventory.services[id] == nil) {
+		if _, named := onPage[id]; named {
+			continue
+		}
+		if w.inventory == nil || w.inventory.services[id] == nil {
 			w.forget(id)
 			outcome.Changed = true
+			continue
 		}
+		w.part(id)
 	}
 	for id := range w.unknownNames {
 		if _, named := onPage[id]; !named {
@@ -291,9 +285,9 @@ func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 
 // newSample makes a block the newest metrics of a service, and tells whether they
 // differ from the last.
-func (w *worker) newSample(id string, block *exposition.Block, page *api.Page, at time.Time, own bool) (changed bool) {
+func (w *worker) newSample(id string, block *exposition.Block, at time.Time, own bool) (changed bool) {
 	old := w.samples[id]
-	next := &sample{block: block, page: page, epoch: w.rewriter.Epoch(id), fetchedAt: at, changedAt: at, own: own}
+	next := &sample{block: block, epoch: w.rewriter.Epoch(id), fetchedAt: at, changedAt: at, own: own}
 	if old != nil && old.block != nil && old.block.Fingerprint() == block.Fingerprint() {
 		next.changedAt, next.figures = old.changedAt, old.figures
 	} else {
@@ -301,7 +295,7 @@ func (w *worker) newSample(id string, block *exposition.Block, page *api.Page, a
 	}
 	w.samples[id] = next
 	if !own {
-		delete(w.own, id)
+		delete(w.apart, id)
 		delete(w.ownBytes, id)
 		delete(w.failed, id)
 	}
@@ -318,9 +312,9 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 		err = &refusedError{"empty", "the service's metrics page is empty although it is running: upstream is in trouble, the last good page is kept"}
 	}
 	var page *exposition.Page
-	source := w.own[id]
+	source := w.apart[id]
 	if err == nil {
-		if source == nil {
+		if old := w.samples[id]; source == nil || old == nil || !old.own {
 			source = exposition.NewSource()
 		}
 		w.rewriter.only = id
@@ -343,8 +337,8 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 	w.measuredAt = at
 	w.c.health.dropped(w.label(), page.Stats())
 	if block := page.Block(id); block != nil {
-		outcome.Changed = w.newSample(id, block, a.page, at, true)
-		w.own[id], w.ownBytes[id] = source, int64(len(a.page.Body))
+		outcome.Changed = w.newSample(id, block, at, true)
+		w.apart[id], w.ownBytes[id] = source, page.Stats().Bytes
 	}
 	outcome.Services = []string{id}
 	return nil

@@ -62,12 +62,12 @@ type memory struct {
 	settings    map[string][]setting
 
 	source       *exposition.Source            // of the organization's page
-	page         *api.Page                     // that source holds, nil if there is none
+	pageHeld     bool                          // whether there is one
 	pageAt       time.Time                     // when it came
 	onPage       map[string]struct{}           // services named by that page
 	pageBytes    int64                         // its size
-	own          map[string]*exposition.Source // of the services' own pages
-	ownBytes     map[string]int64              // their sizes
+	apart        map[string]*exposition.Source // of the services' own pages, and of what that page last said of those it leaves out
+	ownBytes     map[string]int64              // sizes of the services' own pages
 	samples      map[string]*sample            // by service, "" for series that name none
 	unknownNames map[string]string             // what upstream calls services that the inventory does not know
 	failed       map[string]error              // why a service's own page could not be had
@@ -90,8 +90,7 @@ type memory struct {
 // sample is the newest metrics of one service. Immutable.
 type sample struct {
 	block     *exposition.Block
-	page      *api.Page // that the series came on
-	epoch     uint64    // of the rewriter, when it labelled them
+	epoch     uint64 // of the rewriter, when it labelled them
 	fetchedAt time.Time
 	changedAt time.Time // when the program first saw these values
 	own       bool      // came from the service's own page
@@ -121,7 +120,7 @@ func newMemory() memory {
 		settings:     map[string][]setting{},
 		source:       exposition.NewSource(),
 		onPage:       map[string]struct{}{},
-		own:          map[string]*exposition.Source{},
+		apart:        map[string]*exposition.Source{},
 		ownBytes:     map[string]int64{},
 		samples:      map[string]*sample{},
 		unknownNames: map[string]string{},

@@ -23,8 +23,13 @@ func (w *worker) view() *view {
 // publish makes the worker's state what readers see.
 func (w *worker) publish(now time.Time) {
 	plan := w.plan.Plan()
+	pageWanted := false
 	for id, s := range w.samples {
-		if s.block == nil || !reached(now, s.fetchedAt.Add(w.ttl(id))) {
+		if s.block == nil {
+			continue
+		}
+		if !reached(now, s.fetchedAt.Add(w.ttl(id))) {
+			pageWanted = pageWanted || !s.own && w.apart[id] == nil
 			continue
 		}
 		if w.inventory == nil || w.inventory.services[id] == nil {
@@ -33,11 +38,11 @@ func (w *worker) publish(now time.Time) {
 		}
 		// The moment stays known, the memory does not.
 		w.samples[id] = &sample{fetchedAt: s.fetchedAt, changedAt: s.changedAt, own: s.own}
-		delete(w.own, id)
+		delete(w.apart, id)
 		delete(w.ownBytes, id)
 	}
-	if w.page != nil && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
-		w.source, w.page, w.pageBytes = exposition.NewSource(), nil, 0
+	if w.pageHeld && !pageWanted && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
+		w.source, w.pageHeld, w.pageBytes = exposition.NewSource(), false, 0
 	}
 	if plan.OrganizationCall == CallNever && w.paging.tried {
 		// It is not asked for any more, so that it cannot recover either.

@@ -19,8 +19,8 @@ import (
 // concurrent use.
 type Block struct {
 	layout *layout
-	body   []byte
-	values []span  // into body, as written
+	body   []byte  // what the values, and maybe those of other blocks, are written like
+	values []span  // into body
 	stamps []int64 // milliseconds or noTimestamp; nil if no series has one
 
 	exemplars   map[uint32]exemplar // by slot

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -170,9 +171,13 @@ func TestSourceHasNoMemory(t *testing.T) {
 		s := NewSource()
 		body := randomPage(r)
 		rw := rules{group: "m", rewrite: func(b *labels.Builder) bool { return b.Get("x") != "2" }}
-		var m Merger
+		var (
+			m     Merger
+			taken string // the last body that was not refused
+		)
 		for step := range 8 {
-			if r.IntN(4) == 0 {
+			newRules := r.IntN(4) == 0
+			if newRules {
 				rw.epoch++
 				drop := fmt.Sprint(r.IntN(3))
 				rename := r.IntN(3) == 0
@@ -183,12 +188,21 @@ func TestSourceHasNoMemory(t *testing.T) {
 					return b.Get("x") != drop
 				}
 			}
-			page, err := s.Decode([]byte(body), textType, rw)
+			last, _ := NewSource().Decode([]byte(taken), textType, rw)
+			if newRules && r.IntN(2) == 0 && taken != "" {
+				again, _ := s.Rewrite(rw)
+				comparePages(t, last, again)
+			}
+			reused := []byte(body)
+			page, err := s.Decode(reused, textType, rw)
+			clear(reused)
 			fresh, freshErr := NewSource().Decode([]byte(body), textType, rw)
 			if (err == nil) != (freshErr == nil) {
 				t.Fatalf("seed %d, step %d: %v, and %v for a fresh source:\n%s", seed, step, err, freshErr, body)
 			}
 			if err == nil {
+				compareLeft(t, s, last, page, rw)
+				taken = body
 				comparePages(t, fresh, page)
 				got, want := m.Merge(parts(page)...), Merge(parts(fresh)...)
 				if g, w := identity(t, TextUTF8, got), identity(t, TextUTF8, want); !bytes.Equal(g, w) {
@@ -202,6 +216,28 @@ func TestSourceHasNoMemory(t *testing.T) {
 				t.Fatalf("seed %d, step %d:\n%s", seed, step, body)
 			}
 			body = mutate(r, body)
+		}
+	}
+}
+
+// compareLeft holds what a Source says of the groups that have left the page against
+// the last page, read under the same rules.
+func compareLeft(t *testing.T, s *Source, last, page *Page, rw rules) {
+	t.Helper()
+	for _, g := range append(slices.Clip(last.Groups()), "never there") {
+		left := s.Left(g)
+		if gone := page.Block(g) == nil && last.Block(g) != nil; gone != (left != nil) {
+			t.Errorf("group %q is gone: %t, has a source: %t", g, gone, left != nil)
+		}
+		if left == nil {
+			continue
+		}
+		again, _ := left.Rewrite(rw)
+		if got, want := again.Block(g).Fingerprint(), last.Block(g).Fingerprint(); got != want {
+			t.Errorf("group %q has left: another fingerprint", g)
+		}
+		if n := len(again.Groups()); n != 1 {
+			t.Errorf("group %q has left: %d groups", g, n)
 		}
 	}
 }

@@ -3,28 +3,53 @@ package exposition
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
+	"unique"
 	"unsafe"
 
 	"github.com/cespare/xxhash/v2"
 )
 
-// span is a piece of a page's body.
+// span is a piece of a text.
 type span struct{ from, n uint32 }
 
-func (s span) of(body []byte) []byte { return body[s.from : s.from+s.n] }
+func (s span) of(text []byte) []byte { return text[s.from : s.from+s.n] }
 
-// line is one sample of a page.
+// line is a sample of a page but for what it says: its series as written, which
+// is the line's identity from one page to the next, and what is known of it. The
+// text is in two pieces, since the lines of a family have the one in common and
+// those of a group many a time the other.
+//
+// The labels of a line that is new are a piece of the page's body, until keepTexts
+// finds them a place of their own.
 type line struct {
-	series span // metric name and labels as written, the line's identity from one page to the next
-	value  span // as written
+	name   unique.Handle[string] // all before the brace
+	labels string                // the rest
 	// group and slot say which series of which block the line is. They are
 	// carried over from the last page; slots from slotNew on are not in a block.
 	group uint32
 	slot  uint32
+}
+
+// series returns what the line's series was written like.
+func (l *line) series() []byte { return []byte(l.name.Value() + l.labels) }
+
+// is tells whether it is that line's series.
+func (l *line) is(name, labels []byte) bool {
+	return string(labels) == l.labels && string(name) == l.name.Value()
+}
+
+// splitSeries parts the text of a series where its labels begin.
+func splitSeries(series []byte) (name, labels []byte) {
+	if i := bytes.IndexByte(series, '{'); i >= 0 {
+		return series[:i], series[i:]
+	}
+	return series, nil
 }
 
 const (
@@ -40,12 +65,22 @@ const (
 	noTimestamp = math.MinInt64
 )
 
-// scan is a page as the scanners hand it over: where everything is, and which
-// lines are known.
+// scan is a page as the scanners hand it over: what it says, and which lines are
+// known. Nothing of it is a piece of the body, from which it is made, once new
+// lines have been dealt with: pages are large, and what they repeat each time is
+// nearly all of them.
 type scan struct {
-	body  []byte
+	size  int // of the body
 	lines []line
-	meta  []span // HELP and TYPE lines
+	// same is how many of the last page's lines began the page, and nothing else
+	// came between them. Until something else comes, lines is not needed.
+	same  int
+	fresh []freshLine
+	// values has the values of all lines, as written, one after the other; ends is
+	// where each ends.
+	values []byte
+	ends   []uint32
+	meta   []byte // HELP and TYPE lines
 	// metadata is what the page says of its families, when the scanner knows
 	// that already; otherwise it is in the meta lines.
 	metadata *metadata
@@ -59,9 +94,34 @@ type scan struct {
 	changed bool
 }
 
-func (s *scan) stamp(ts int64) {
+// newScan returns an empty scan of a page of that size.
+func newScan(size int, last *memory) *scan {
+	const typicalLine, typicalValue = 160, 8
+	lines, values := size/typicalLine, size/typicalLine*typicalValue
+	if n := len(last.lines); n > 0 {
+		lines, values = n+n/64, last.values+last.values/32
+	}
+	return &scan{size: size, values: make([]byte, 0, values), ends: make([]uint32, 0, lines)}
+}
+
+// value returns what a line says, as a piece of values.
+func (s *scan) value(i int) span {
+	from := uint32(0)
+	if i > 0 {
+		from = s.ends[i-1]
+	}
+	return span{from, s.ends[i] - from}
+}
+
+// says takes in what a line says.
+func (s *scan) says(value []byte, ts int64) {
+	s.values = append(s.values, value...)
+	s.ends = append(s.ends, uint32(len(s.values)))
+	if ts == noTimestamp && s.stamps == nil {
+		return
+	}
 	if s.stamps == nil {
-		s.stamps = make([]int64, len(s.lines)-1, cap(s.lines))
+		s.stamps = make([]int64, len(s.ends)-1, cap(s.ends))
 		for i := range s.stamps {
 			s.stamps[i] = noTimestamp
 		}
@@ -69,46 +129,112 @@ func (s *scan) stamp(ts int64) {
 	s.stamps = append(s.stamps, ts)
 }
 
-// add takes in a line that may be known from the last page.
-func (s *scan) add(l line, last *memory, ts int64) {
-	l.slot = slotNew
-	if i, ok := last.find(l.series.of(s.body)); ok {
-		known := &last.lines[i]
-		l.group, l.slot = known.group, known.slot
-		if i < last.high {
-			if s.moved == nil {
-				s.moved = make(map[uint32]bool)
-			}
-			s.moved[l.group] = true
-		}
-		s.changed = s.changed || i != last.next
-		last.next, last.high = i+1, max(last.high, i+1)
+// again takes in the line that came next on the last page.
+func (s *scan) again(last *memory) {
+	if s.lines == nil {
+		s.same++
 	} else {
-		s.changed = true
+		s.lines = append(s.lines, last.lines[last.next])
+	}
+	last.next++
+	last.high = last.next
+}
+
+// differ makes a list of the lines so far. The last page's stays as it is, should
+// this page be refused.
+func (s *scan) differ(last *memory) {
+	if s.lines == nil {
+		s.lines = append(make([]line, 0, cap(s.ends)), last.lines[:s.same]...)
+	}
+}
+
+// add takes in a line that may be known from the last page.
+func (s *scan) add(body []byte, series span, value []byte, last *memory, ts int64) {
+	s.says(value, ts)
+	name, labels := splitSeries(series.of(body))
+	i, ok := last.find(name, labels)
+	if ok && i == last.next && i >= last.high {
+		s.again(last)
+		return
+	}
+	s.differ(last)
+	s.changed = true
+	if !ok {
+		l := line{labels: bytesAsString(labels), slot: slotNew}
+		if n := len(s.lines); n > 0 && string(name) == s.lines[n-1].name.Value() {
+			l.name = s.lines[n-1].name
+		} else {
+			l.name = unique.Make(string(name))
+		}
+		s.lines = append(s.lines, l)
+		s.fresh = append(s.fresh, freshLine{uint32(len(s.lines) - 1), series})
+		return
+	}
+	l := last.lines[i]
+	if i < last.high {
+		if s.moved == nil {
+			s.moved = make(map[uint32]bool)
+		}
+		s.moved[l.group] = true
 	}
 	s.lines = append(s.lines, l)
-	if ts != noTimestamp || s.stamps != nil {
-		s.stamp(ts)
+	last.next, last.high = i+1, max(last.high, i+1)
+}
+
+// end ends the page.
+func (s *scan) end(last *memory) {
+	if s.same < len(last.lines) {
+		s.differ(last)
 	}
+	if s.lines == nil {
+		s.lines = last.lines
+	}
+	s.trim()
+}
+
+// trim gives back memory that is not needed.
+func (s *scan) trim() {
+	s.lines, s.values, s.ends = trim(s.lines), trim(s.values), trim(s.ends)
+}
+
+// trim returns a slice without much memory to spare.
+func trim[T any](s []T) []T {
+	if len(s) < cap(s)-cap(s)/8 {
+		return slices.Clone(s)
+	}
+	return s
+}
+
+// equal tells whether two pages say the same.
+func (s *scan) equal(o *scan) bool {
+	return !s.changed && s.size == o.size && len(s.lines) == len(o.lines) &&
+		bytes.Equal(s.values, o.values) && slices.Equal(s.ends, o.ends) &&
+		slices.Equal(s.stamps, o.stamps) && maps.Equal(s.exemplars, o.exemplars)
+}
+
+// freshLine is a line that the last page did not have.
+type freshLine struct {
+	line   uint32
+	series span // in the body
 }
 
 // memory finds the lines of the last page again. Nearly always the next line
 // is the one that came next last time.
 type memory struct {
-	body  []byte
-	lines []line
-	next  int // the line after the last one found
-	high  int // the line after the furthest one found
-	index []uint32
+	lines  []line
+	values int // how much text their values were
+	next   int // the line after the last one found
+	high   int // the line after the furthest one found
+	index  []uint32
 }
 
 // lookAhead is how many lines that have gone away are skipped before all
 // lines are searched.
 const lookAhead = 16
 
-func (m *memory) find(series []byte) (int, bool) {
+func (m *memory) find(name, labels []byte) (int, bool) {
 	for i := m.next; i < min(m.next+lookAhead, len(m.lines)); i++ {
-		if bytes.Equal(series, m.lines[i].series.of(m.body)) {
+		if m.lines[i].is(name, labels) {
 			return i, true
 		}
 	}
@@ -119,13 +245,16 @@ func (m *memory) find(series []byte) (int, bool) {
 		m.buildIndex()
 	}
 	mask := uint64(len(m.index) - 1)
-	for h := xxhash.Sum64(series) & mask; m.index[h] != 0; h = (h + 1) & mask {
-		i := int(m.index[h] - 1)
-		if bytes.Equal(series, m.lines[i].series.of(m.body)) {
+	for h := hashOf(bytesAsString(name), bytesAsString(labels)) & mask; m.index[h] != 0; h = (h + 1) & mask {
+		if i := int(m.index[h] - 1); m.lines[i].is(name, labels) {
 			return i, true
 		}
 	}
 	return 0, false
+}
+
+func hashOf(name, labels string) uint64 {
+	return xxhash.Sum64String(name)*31 + xxhash.Sum64String(labels)
 }
 
 // buildIndex makes an open-addressing hash table of line numbers, counted from
@@ -138,7 +267,7 @@ func (m *memory) buildIndex() {
 	m.index = make([]uint32, size)
 	mask := uint64(size - 1)
 	for i := range m.lines {
-		h := xxhash.Sum64(m.lines[i].series.of(m.body)) & mask
+		h := hashOf(m.lines[i].name.Value(), m.lines[i].labels) & mask
 		for m.index[h] != 0 {
 			h = (h + 1) & mask
 		}
@@ -151,7 +280,7 @@ func (m *memory) buildIndex() {
 // outside label values and help texts and takes what came before for the
 // page; scanText refuses the page.
 func scanText(body []byte, last *memory) (*scan, error) {
-	s := &scan{body: body, lines: make([]line, 0, lineCapacity(body, last))}
+	s := newScan(len(body), last)
 	c := cursor{b: body}
 	for c.i < len(body) {
 		if last.next < len(last.lines) && c.known(s, last) {
@@ -161,16 +290,8 @@ func scanText(body []byte, last *memory) (*scan, error) {
 			return nil, newParseError(body, c.at, err)
 		}
 	}
+	s.end(last)
 	return s, nil
-}
-
-// lineCapacity guesses the number of lines.
-func lineCapacity(body []byte, last *memory) int {
-	if n := len(last.lines); n > 0 {
-		return n + n/64
-	}
-	const typicalLine = 160
-	return len(body) / typicalLine
 }
 
 // cursor reads a page byte by byte.
@@ -190,9 +311,10 @@ func (c *cursor) known(s *scan, last *memory) bool {
 		return false // a line of this group came too early
 	}
 	l := &last.lines[last.next]
-	n := int(l.series.n)
+	name := l.name.Value()
+	n := len(name) + len(l.labels)
 	rest := c.b[c.i:]
-	if len(rest) <= n || rest[n] != ' ' || !bytes.Equal(rest[:n], l.series.of(last.body)) {
+	if len(rest) <= n || rest[n] != ' ' || !l.is(rest[:len(name)], rest[len(name):n]) {
 		return false
 	}
 	start := c.i
@@ -202,12 +324,8 @@ func (c *cursor) known(s *scan, last *memory) bool {
 		c.i = start
 		return false
 	}
-	s.lines = append(s.lines, line{span{uint32(start), l.series.n}, value, l.group, l.slot})
-	if ts != noTimestamp || s.stamps != nil {
-		s.stamp(ts)
-	}
-	last.next++
-	last.high = last.next
+	s.says(value, ts)
+	s.again(last)
 	return true
 }
 
@@ -228,13 +346,12 @@ func (c *cursor) line(s *scan, last *memory) error {
 	if err := c.series(&c.syntax); err != nil {
 		return err
 	}
-	l := line{series: span{uint32(start), uint32(c.i - start)}}
-	var ts int64
-	var err error
-	if l.value, ts, err = c.sampleEnd(); err != nil {
+	series := span{uint32(start), uint32(c.i - start)}
+	value, ts, err := c.sampleEnd()
+	if err != nil {
 		return err
 	}
-	s.add(l, last, ts)
+	s.add(c.b, series, value, last, ts)
 	return nil
 }
 
@@ -292,7 +409,7 @@ func (c *cursor) comment(s *scan) error {
 	case m.kind == metaType && !validTextType(m.text):
 		return errType
 	case m.kind != metaComment:
-		s.meta = append(s.meta, span{uint32(start), uint32(c.i - start)})
+		s.meta = append(s.meta, c.b[start:c.i]...)
 	}
 	return nil
 }
@@ -377,14 +494,13 @@ func (c *cursor) rest() []byte {
 
 // parseMetadata reads the HELP and TYPE lines of a page in the text format. The
 // first of several that contradict each other wins.
-func parseMetadata(body []byte, lines []span) *metadata {
+func parseMetadata(lines []byte) *metadata {
 	m := newMetadata()
 	typed := make(map[string]bool)
-	for _, l := range lines {
-		c := cursor{b: l.of(body)}
+	for c := (cursor{b: lines}); c.i < len(lines); {
 		ml, err := c.meta()
 		if err != nil {
-			continue // not on a page that was accepted
+			break // not on a page that was accepted
 		}
 		name := unescape(string(ml.name), true)
 		f := m.families[name]
@@ -535,7 +651,7 @@ func (c *cursor) quoted(zeros bool) error {
 }
 
 // sampleEnd reads value, timestamp and the end of the line.
-func (c *cursor) sampleEnd() (value span, ts int64, err error) {
+func (c *cursor) sampleEnd() (value []byte, ts int64, err error) {
 	ts = noTimestamp
 	c.blanks()
 	c.at = c.i
@@ -554,7 +670,7 @@ func (c *cursor) sampleEnd() (value span, ts int64, err error) {
 			return value, ts, errNumber
 		}
 	}
-	value = span{uint32(start), uint32(c.i - start)}
+	value = c.b[start:c.i]
 	if c.i < len(c.b) && c.b[c.i] == '\n' {
 		c.i++
 		return value, ts, nil

@@ -24,12 +24,8 @@ type exemplar struct {
 // ClickHouse Cloud needs that to be fast, so Prometheus's own parser does it;
 // only the values are read once more, since they are passed on as written.
 func scanOpenMetrics(body []byte, last *memory) (*scan, error) {
-	s := &scan{
-		body:      body,
-		lines:     make([]line, 0, lineCapacity(body, last)),
-		metadata:  newMetadata(),
-		exemplars: make(map[int]exemplar),
-	}
+	s := newScan(len(body), last)
+	s.metadata, s.exemplars = newMetadata(), make(map[int]exemplar)
 	var (
 		p     = textparse.NewOpenMetricsParser(body, labels.NewSymbolTable())
 		meta  = make(map[string]*family) // by OpenMetrics name
@@ -84,23 +80,23 @@ func scanOpenMetrics(body []byte, last *memory) (*scan, error) {
 		case textparse.EntrySeries:
 			series, stamp, _ := p.Series()
 			from := offset(series)
-			l := line{series: span{uint32(from), uint32(len(series))}}
-			l.value.from = l.series.from + l.series.n + 1
-			l.value.n = uint32(bytes.IndexAny(body[l.value.from:], " \n"))
+			value := body[from+len(series)+1:]
+			value = value[:bytes.IndexAny(value, " \n")]
 			ts := int64(noTimestamp)
 			if stamp != nil {
 				ts = *stamp
 			}
-			s.add(l, last, ts)
+			s.add(body, span{uint32(from), uint32(len(series))}, value, last, ts)
 			var e promexemplar.Exemplar
 			if p.Exemplar(&e) {
 				if x, ok := newExemplar(e); ok {
-					s.exemplars[len(s.lines)-1] = x
+					s.exemplars[len(s.ends)-1] = x
 				}
 			}
-			done = nextLine(body, int(l.value.from))
+			done = nextLine(body, offset(value))
 		}
 	}
+	s.end(last)
 	for _, name := range slices.Sorted(maps.Keys(meta)) {
 		s.metadata.addOpenMetrics(meta[name])
 	}

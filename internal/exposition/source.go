@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"bytes"
+	"iter"
 	"maps"
 	"math"
 	"mime"
@@ -44,12 +45,15 @@ const (
 type Source struct {
 	// Of the last page that was accepted:
 	page        *Page
-	body        []byte
 	openMetrics bool
 	scan        *scan
 	groups      []group
 	byName      map[string]uint32 // groups
 	metadata    *metadata
+	left        map[string]*Source // of groups that the page before had
+	// How much text keepAllTexts kept last time, how much has come since, and how
+	// many lines there were.
+	kept, keptSince, keptLines int
 
 	families map[family]*family // that samples belong to, for sharing
 	syntax   seriesSyntax
@@ -91,21 +95,17 @@ func NewSource() *Source {
 
 // Decode parses a page, whose content type decides whether it is in the
 // Prometheus text format or in OpenMetrics. It returns the whole page, or a
-// *ParseError and leaves the Source as it was. The page keeps body, which must
-// not change any more.
+// *ParseError and leaves the Source as it was. Nothing keeps body.
 //
 // A page that is as the last one was, and for which rw has nothing new, is the
 // last one.
 func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, error) {
 	openMetrics := isOpenMetrics(contentType)
-	if openMetrics == s.openMetrics && s.body != nil && bytes.Equal(body, s.body) {
-		return s.Rewrite(rw)
-	}
 	if int64(len(body)) >= math.MaxUint32 {
 		return nil, &ParseError{Line: 1, Reason: errTooLong.Error()}
 	}
 	var (
-		last = &memory{body: s.body, lines: s.scan.lines}
+		last = &memory{lines: s.scan.lines, values: len(s.scan.values)}
 		sc   *scan
 		err  error
 	)
@@ -118,8 +118,12 @@ func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, er
 		return nil, err
 	}
 	meta := s.readMetadata(sc)
-	s.body, s.openMetrics = body, openMetrics
-	s.apply(sc, meta, rw)
+	if meta == s.metadata && openMetrics == s.openMetrics && sc.equal(s.scan) {
+		return s.Rewrite(rw)
+	}
+	s.left = nil
+	s.openMetrics = openMetrics
+	s.apply(sc, meta, body, rw)
 	return s.page, nil
 }
 
@@ -130,9 +134,7 @@ func (s *Source) Rewrite(rw Rewriter) (*Page, error) {
 	for i := range s.groups {
 		if g := &s.groups[i]; rw.Epoch(g.name) != g.epoch {
 			sc := *s.scan
-			sc.lines = append([]line(nil), s.scan.lines...)
-			sc.changed, sc.moved = false, nil
-			s.apply(&sc, s.metadata, rw)
+			s.apply(&sc, s.metadata, nil, rw)
 			break
 		}
 	}
@@ -151,14 +153,10 @@ func isOpenMetrics(contentType string) bool {
 // readMetadata returns the old metadata if nothing has changed.
 func (s *Source) readMetadata(sc *scan) *metadata {
 	if sc.metadata == nil {
-		same := len(sc.meta) == len(s.scan.meta) && s.scan.metadata == nil
-		for i := 0; same && i < len(sc.meta); i++ {
-			same = bytes.Equal(sc.meta[i].of(sc.body), s.scan.meta[i].of(s.body))
-		}
-		if same {
+		if s.scan.metadata == nil && bytes.Equal(sc.meta, s.scan.meta) {
 			return s.metadata
 		}
-		return parseMetadata(sc.body, sc.meta)
+		return parseMetadata(sc.meta)
 	}
 	sameFamily := func(a, b *family) bool { return *a == *b }
 	if sc.metadata.conflicts == s.metadata.conflicts &&
@@ -168,8 +166,9 @@ func (s *Source) readMetadata(sc *scan) *metadata {
 	return sc.metadata
 }
 
-// apply makes a page of what a scanner found.
-func (s *Source) apply(sc *scan, meta *metadata, rw Rewriter) {
+// apply makes a page of what a scanner found in body, or of what it found before
+// if that is nil.
+func (s *Source) apply(sc *scan, meta *metadata, body []byte, rw Rewriter) {
 	var (
 		// stale groups must be asked about again; dirty ones need a new layout.
 		stale = make([]bool, len(s.groups))
@@ -177,13 +176,12 @@ func (s *Source) apply(sc *scan, meta *metadata, rw Rewriter) {
 		lines = make([]int, len(s.groups))
 
 		changed = sc.changed
+		before  = s.metadata
+		fresh   = sc.fresh
 	)
 	for i := range s.groups {
-		g := &s.groups[i]
-		epoch := rw.Epoch(g.name)
-		stale[i] = epoch != g.epoch || meta != s.metadata
+		stale[i] = rw.Epoch(s.groups[i].name) != s.groups[i].epoch || meta != s.metadata
 		dirty[i] = stale[i] || sc.moved[uint32(i)]
-		g.epoch = epoch
 	}
 	if meta != s.metadata {
 		s.metadata = meta
@@ -197,7 +195,8 @@ func (s *Source) apply(sc *scan, meta *metadata, rw Rewriter) {
 			}
 			continue
 		}
-		s.resolveNew(l, sc.body, rw)
+		s.resolveNew(l, fresh[0].series.of(body), rw)
+		fresh = fresh[1:]
 		if l.group == noGroup {
 			continue
 		}
@@ -211,21 +210,34 @@ func (s *Source) apply(sc *scan, meta *metadata, rw Rewriter) {
 		g := &s.groups[i]
 		dirty[i] = dirty[i] || lines[i] != g.lines
 		changed = changed || dirty[i]
+		if lines[i] == 0 {
+			dirty[i] = false
+			s.leave(g, before)
+			continue
+		}
 		g.lines = lines[i]
+		if stale[i] {
+			g.epoch = rw.Epoch(g.name)
+		}
 	}
 	if changed {
 		s.rebuild(sc, stale, dirty, rw)
+		s.keepTexts(sc)
+		if len(s.left) > 0 {
+			s.fillLeft()
+		}
 		s.settleGroups(sc)
 	}
 	s.texts, s.fresh = nil, nil
+	sc.fresh, sc.moved, sc.changed = nil, nil, false
 	s.scan = sc
 	s.page = s.newPage(sc, changed)
 }
 
 // resolveNew settles the group of a line that was not on the last page, and
 // what becomes of it.
-func (s *Source) resolveNew(l *line, body []byte, rw Rewriter) {
-	lset, ok := s.labels(l.series.of(body))
+func (s *Source) resolveNew(l *line, series []byte, rw Rewriter) {
+	lset, ok := s.labels(series)
 	if !ok {
 		l.group, l.slot = noGroup, slotInvalid
 		return
@@ -347,7 +359,7 @@ func (s *Source) rebuildGroup(g *group, sc *scan, numbers []uint32, stale bool, 
 	placed := make([]uint32, 0, len(numbers))
 	for _, n := range numbers {
 		l := &sc.lines[n]
-		v := s.outcome(g, l, sc.body, stale, rw)
+		v := s.outcome(g, l, stale, rw)
 		switch v.slot {
 		case slotDropped:
 			g.dropped++
@@ -375,9 +387,77 @@ func (s *Source) rebuildGroup(g *group, sc *scan, numbers []uint32, stale bool, 
 	}
 }
 
+// keepTexts finds the label texts of new lines a place of their own. Such a place
+// stays in memory as long as one of its lines does, so from time to time all move.
+func (s *Source) keepTexts(sc *scan) {
+	for _, f := range sc.fresh {
+		s.keptSince += len(sc.lines[f.line].labels)
+	}
+	if s.keptSince > s.kept || 2*len(sc.lines) < s.keptLines {
+		s.keepAllTexts(sc)
+		return
+	}
+	s.moveTexts(func(yield func(*line) bool) {
+		for _, f := range sc.fresh {
+			if !yield(&sc.lines[f.line]) {
+				return
+			}
+		}
+	})
+}
+
+func (s *Source) keepAllTexts(sc *scan) {
+	s.kept = s.moveTexts(func(yield func(*line) bool) {
+		for i := range sc.lines {
+			if !yield(&sc.lines[i]) {
+				return
+			}
+		}
+	})
+	s.keptSince, s.keptLines = 0, len(sc.lines)
+}
+
+// moveTexts makes the label text of a line that of the series that it has become,
+// if it is written the same, or else part of a new piece of memory, whose size it
+// returns. The order is that of the page, in which the next page will ask for the
+// texts.
+func (s *Source) moveTexts(lines iter.Seq[*line]) int {
+	var (
+		places = make(map[string]int)
+		order  []string
+		size   = 0
+		kept   strings.Builder
+	)
+	for l := range lines {
+		if l.group != noGroup && l.slot < slotFresh {
+			t := s.groups[l.group].layout.series[l.slot].text
+			t = t[:max(len(t)-1, 0)] // the blank
+			if t == l.labels {
+				l.labels = t
+				continue
+			}
+		}
+		if _, known := places[l.labels]; !known {
+			places[l.labels] = size
+			order = append(order, l.labels)
+			size += len(l.labels)
+		}
+	}
+	kept.Grow(size)
+	for _, t := range order {
+		kept.WriteString(t)
+	}
+	for l := range lines {
+		if at, ok := places[l.labels]; ok {
+			l.labels = kept.String()[at : at+len(l.labels)]
+		}
+	}
+	return size
+}
+
 // outcome finds out what becomes of a line, from what is known already if
 // possible.
-func (s *Source) outcome(g *group, l *line, body []byte, stale bool, rw Rewriter) outcome {
+func (s *Source) outcome(g *group, l *line, stale bool, rw Rewriter) outcome {
 	known := !stale && g.layout != nil && !g.layout.rearranged
 	switch {
 	case l.slot == slotDropped || l.slot == slotReserved || l.slot == slotInvalid:
@@ -391,7 +471,7 @@ func (s *Source) outcome(g *group, l *line, body []byte, stale bool, rw Rewriter
 		ref := g.layout.series[l.slot]
 		return outcome{sample: sample{family: g.layout.familyOf(l.slot), suffix: ref.suffix, text: ref.text}}
 	}
-	lset, _ := s.labels(l.series.of(body))
+	lset, _ := s.labels(l.series())
 	return s.rewrite(g.name, lset, rw)
 }
 
@@ -425,10 +505,62 @@ func (s *Source) settleGroups(sc *scan) {
 	s.groups = order
 }
 
+// leave makes a Source of its own of a group that is not on the page any more.
+func (s *Source) leave(g *group, meta *metadata) {
+	if s.left == nil {
+		s.left = make(map[string]*Source)
+	}
+	t := NewSource()
+	t.openMetrics, t.metadata = s.openMetrics, meta
+	t.groups = []group{*g}
+	t.groups[0].base = 0
+	t.byName[g.name] = 0
+	s.left[g.name] = t
+}
+
+// fillLeft gives the Sources of the groups that have left their lines of the last
+// page.
+func (s *Source) fillLeft() {
+	by := make([]*Source, len(s.groups))
+	for name, t := range s.left {
+		by[s.byName[name]] = t
+	}
+	last := s.scan
+	for i, l := range last.lines {
+		if l.group == noGroup || by[l.group] == nil {
+			continue
+		}
+		sc := by[l.group].scan
+		ts := int64(noTimestamp)
+		if last.stamps != nil {
+			ts = last.stamps[i]
+		}
+		sc.says(last.value(i).of(last.values), ts)
+		l.group = 0
+		sc.lines = append(sc.lines, l)
+		if x, ok := last.exemplars[i]; ok {
+			if sc.exemplars == nil {
+				sc.exemplars = make(map[int]exemplar)
+			}
+			sc.exemplars[len(sc.lines)-1] = x
+		}
+	}
+	for _, t := range s.left {
+		t.scan.trim()
+		t.keepAllTexts(t.scan)
+		t.page = t.newPage(t.scan, true)
+	}
+}
+
+// Left returns a Source that has one group of the page before the last one, which
+// no longer has it, as if it had been all of that page. It returns nil for any
+// other group.
+func (s *Source) Left(group string) *Source { return s.left[group] }
+
 // newPage fills the groups' layouts with values.
 func (s *Source) newPage(sc *scan, changed bool) *Page {
 	p := &Page{blocks: make([]Block, len(s.groups)), names: s.page.names, index: s.page.index}
-	p.stats.Bytes = int64(len(sc.body))
+	p.stats.Bytes = int64(sc.size)
 	p.stats.MetadataConflicts = s.metadata.conflicts
 	if changed || p.index == nil {
 		p.names = make([]string, len(s.groups))
@@ -460,7 +592,7 @@ func (s *Source) newPage(sc *scan, changed bool) *Page {
 			p.stats.Invalid++
 		case l.slot < slotFresh:
 			at := s.groups[l.group].base + l.slot
-			values[at] = l.value
+			values[at] = sc.value(i)
 			if stamps != nil {
 				stamps[at] = sc.stamps[i]
 			}
@@ -470,7 +602,7 @@ func (s *Source) newPage(sc *scan, changed bool) *Page {
 		g := &s.groups[i]
 		from, to := g.base, g.base+uint32(len(g.layout.series))
 		b := &p.blocks[i]
-		b.layout, b.body, b.values = g.layout, sc.body, values[from:to:to]
+		b.layout, b.body, b.values = g.layout, sc.values, values[from:to:to]
 		if stamps != nil {
 			b.stamps = stamps[from:to:to]
 		}
