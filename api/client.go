@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 )
@@ -94,6 +95,7 @@ type Client struct {
 	hooks       Hooks
 	transport   http.RoundTripper
 	large       chan struct{} // held while a large body is read
+	sizes       sync.Map      // by Endpoint: int64, the size of the latest body
 }
 
 // New returns a client, or an error that names the setting to mend. It does not
@@ -444,7 +446,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 	if code == http.StatusTooManyRequests {
 		asked, given := refusalDelay(resp.Header, a.receivedAt)
 		pause := c.budget.refuse(started, asked, given)
-		a.body, _ = readAtMost(io.LimitReader(resp.Body, maxErrorBodySize), resp.ContentLength, maxErrorBodySize)
+		a.body, _ = readAtMost(io.LimitReader(resp.Body, maxErrorBodySize), -1, maxErrorBodySize)
 		e := statusError(a)
 		e.RetryAfter = pause
 		return nil, done(e)
@@ -460,7 +462,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		var err error
 		if resp.ContentLength <= c.maxBytes {
 			body := &gate{Reader: resp.Body, ctx: limited, slot: c.large}
-			a.body, err = readAtMost(body, resp.ContentLength, c.maxBytes)
+			a.body, err = readAtMost(body, c.expectedSize(r.endpoint, resp.ContentLength), c.maxBytes)
 			body.close()
 		}
 		switch {
@@ -469,6 +471,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		case err != nil:
 			return nil, done(transportError(ctx, err, target, true, c.timeout))
 		}
+		c.sizes.Store(r.endpoint, int64(len(a.body)))
 		return nil, done(r.decode(a))
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
 		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -476,7 +479,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		return next, done(failure)
 	default:
 		// The status tells enough, should the body be cut.
-		a.body, _ = readAtMost(io.LimitReader(resp.Body, maxErrorBodySize), resp.ContentLength, maxErrorBodySize)
+		a.body, _ = readAtMost(io.LimitReader(resp.Body, maxErrorBodySize), -1, maxErrorBodySize)
 		e := statusError(a)
 		if e.Kind == KindServerError {
 			e.RetryAfter, _ = retryAfterDelay(resp.Header, a.receivedAt)
@@ -539,18 +542,44 @@ func (g *gate) close() {
 	}
 }
 
+// expectedSize returns which size a body will have if it is like the latest one of
+// the endpoint, less than 0 if there was none. stated is what its header says, which
+// is less than 0 if the body comes in chunks or compressed.
+func (c *Client) expectedSize(endpoint Endpoint, stated int64) int64 {
+	if stated >= 0 {
+		return stated
+	}
+	if last, ok := c.sizes.Load(endpoint); ok {
+		const room = 32 // numbers grow longer, and services come
+		n, _ := last.(int64)
+		return n + n/room
+	}
+	return -1
+}
+
 // readAtMost returns the body, or errTooLarge when it is longer than limit, or what
-// came before an error. length is what the body is expected to have, or less than 0.
-func readAtMost(r io.Reader, length, limit int64) ([]byte, error) {
+// came before an error. expected is about how long it will be, or less than 0; should
+// that be wrong, it costs some copying.
+func readAtMost(r io.Reader, expected, limit int64) ([]byte, error) {
 	// A buffer that grows by doubling would be twice the size in the end, and leave as
-	// much behind: pieces are joined once.
+	// much behind: pieces are joined once. So that there are not two of a large body
+	// at that moment, it is read into one buffer if its size is known; but not before
+	// enough has come to believe it, and the gate has been passed.
 	var pieces [][]byte
 	sum := int64(0)
-	piece := make([]byte, 0, min(max(length+1, minPiece), maxPiece))
+	piece := make([]byte, 0, min(max(expected+1, minPiece), maxPiece))
 	for {
 		if len(piece) == cap(piece) {
 			pieces = append(pieces, piece)
-			piece = make([]byte, 0, min(2*cap(piece), maxPiece))
+			if sum > largeBodySize && sum < expected {
+				whole := make([]byte, 0, min(expected, limit)+1)
+				for _, p := range pieces {
+					whole = append(whole, p...)
+				}
+				pieces, piece = nil, whole
+			} else {
+				piece = make([]byte, 0, min(2*cap(piece), maxPiece))
+			}
 		}
 		n, err := r.Read(piece[len(piece):cap(piece)])
 		piece = piece[:len(piece)+n]
@@ -561,7 +590,9 @@ func readAtMost(r io.Reader, length, limit int64) ([]byte, error) {
 			if err == io.EOF {
 				err = nil
 			}
-			// Pages are kept for long: no room is left in them.
+			if spare := cap(piece) - len(piece); len(pieces) == 0 && spare <= len(piece)/8 {
+				return piece, err
+			}
 			return bytes.Join(append(pieces, piece), nil), err
 		}
 	}
