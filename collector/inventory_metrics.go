@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
@@ -141,7 +142,10 @@ func (w *worker) relabelledBlock(list []gauge) *exposition.Block {
 		if verdict != exposition.Keep {
 			continue
 		}
-		g.name, g.labels = lset.Get(model.MetricNameLabel), nil
+		if name := lset.Get(model.MetricNameLabel); name != g.name {
+			g.name = strings.Clone(name) // or it would keep all labels in memory
+		}
+		g.labels = nil
 		if w.c.live.has(g.name) {
 			continue // a family must not be in a page and in Collect
 		}

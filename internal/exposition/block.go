@@ -102,6 +102,9 @@ type blockBuilder struct {
 	stamped bool
 	extra   map[int]exemplar
 	body    []byte
+
+	texts map[string]string // label texts, for sharing
+	text  []byte
 }
 
 // add takes in a series. Its value is a valid sample value.
@@ -117,6 +120,20 @@ func (b *blockBuilder) add(s sample, value []byte, ts int64, x *exemplar) {
 	b.samples = append(b.samples, s)
 	b.stamps = append(b.stamps, ts)
 	b.stamped = b.stamped || ts != noTimestamp
+}
+
+// intern writes a label text. Series of different families often share it.
+func (b *blockBuilder) intern(lset labels.Labels) string {
+	b.text = appendLabelText(b.text[:0], lset)
+	if t, ok := b.texts[string(b.text)]; ok {
+		return t
+	}
+	if b.texts == nil {
+		b.texts = make(map[string]string)
+	}
+	t := string(b.text)
+	b.texts[t] = t
+	return t
 }
 
 func (b *blockBuilder) build() *Block {
@@ -191,7 +208,7 @@ func (b *blockBuilder) addMetric(f *family, m *dto.Metric) error {
 	}
 	text := func(bound ...string) (string, error) {
 		lset, err := labelsOf(f.name, m.GetLabel(), bound...)
-		return string(appendLabelText(nil, lset)), err
+		return b.intern(lset), err
 	}
 	base, err := text()
 	if err != nil {

@@ -145,6 +145,9 @@ func (s *scan) again(last *memory) {
 func (s *scan) differ(last *memory) {
 	if s.lines == nil {
 		s.lines = append(make([]line, 0, cap(s.ends)), last.lines[:s.same]...)
+		if len(last.lines) == 0 {
+			s.fresh = make([]freshLine, 0, cap(s.ends))
+		}
 	}
 }
 

@@ -187,6 +187,7 @@ func (s *Source) apply(sc *scan, meta *metadata, body []byte, rw Rewriter) {
 		s.metadata = meta
 		clear(s.families)
 	}
+	s.fresh = make([]outcome, 0, len(sc.fresh))
 	for i := range sc.lines {
 		l := &sc.lines[i]
 		if l.slot != slotNew {
