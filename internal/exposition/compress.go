@@ -19,7 +19,7 @@ type compressor struct {
 
 // tools keeps what encoding needs for a while, which is more memory than many
 // a page, from one document to the next. It is safe for concurrent use.
-type tools struct{ deflaters, zstdEncoders, pieces sync.Pool }
+type tools struct{ deflaters, zstdEncoders, pieces, marks sync.Pool }
 
 // piece returns an empty buffer.
 func (t *tools) piece() []byte {
@@ -32,6 +32,20 @@ func (t *tools) piece() []byte {
 func (t *tools) putPiece(p []byte) {
 	if cap(p) <= 2*largePiece {
 		t.pieces.Put(&p)
+	}
+}
+
+// lineMarks returns an empty list.
+func (t *tools) lineMarks() []lineMark {
+	if p, ok := t.marks.Get().(*[]lineMark); ok {
+		return (*p)[:0]
+	}
+	return nil
+}
+
+func (t *tools) putLineMarks(m []lineMark) {
+	if cap(m) <= largePiece/16 {
+		t.marks.Put(&m)
 	}
 }
 

@@ -2,10 +2,12 @@ package exposition
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/common/model"
 )
 
@@ -18,6 +20,9 @@ type Document struct {
 	parts []Part
 	forms [syntaxes]form
 	tools *tools
+
+	fingerprintOnce sync.Once
+	fingerprinted   uint64
 
 	legacyOnce sync.Once
 	legacy     *Document
@@ -63,6 +68,35 @@ func (d *Document) names(s syntax) []string {
 		return d.openMetricsPlan().names
 	}
 	return d.plan.names
+}
+
+// encoded returns the document in a syntax and encoding.
+func (d *Document) encoded(s syntax, e Encoding) *encoded {
+	var templates *deflateTemplates
+	if s == syntaxText {
+		templates = &d.plan.deflate
+	}
+	return d.forms[s].get(e, func(w *writer) { d.write(s, w) }, d.tools, templates)
+}
+
+// fingerprint returns a number that is the same for documents of the same parts,
+// and no others, in every process.
+func (d *Document) fingerprint() uint64 {
+	d.fingerprintOnce.Do(func() {
+		var b []byte
+		h := xxhash.New()
+		for _, p := range d.parts {
+			stamp := int64(noTimestamp)
+			if !p.Timestamp.IsZero() {
+				stamp = p.Timestamp.UnixMilli()
+			}
+			b = binary.LittleEndian.AppendUint64(b[:0], p.Block.Fingerprint())
+			b = binary.LittleEndian.AppendUint64(b, uint64(stamp))
+			_, _ = h.Write(b)
+		}
+		d.fingerprinted = h.Sum64()
+	})
+	return d.fingerprinted
 }
 
 func (d *Document) write(s syntax, w *writer) {

@@ -57,11 +57,11 @@ func Encode(f Format, e Encoding, docs ...*Document) Body {
 		add([]byte(gzipHeader))
 	}
 	for _, d := range ds {
-		enc := d.forms[f.syntax()].get(e, func(w *writer) { d.write(f.syntax(), w) }, d.tools)
+		enc := d.encoded(f.syntax(), e)
 		add(enc.chunks...)
 		total.crc = combineCRC(total.crc, enc.sums.crc, enc.sums.size)
 		total.size += enc.sums.size
-		fmt.Fprintf(tag, "%x %x ", enc.sums.hash, enc.sums.size)
+		fmt.Fprintf(tag, "%x %x ", d.fingerprint(), enc.sums.size)
 	}
 	if f.syntax() == syntaxOpenMetrics {
 		const end = endOfOpenMetrics

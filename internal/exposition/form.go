@@ -2,13 +2,10 @@ package exposition
 
 import (
 	"bytes"
-	"hash"
 	"hash/crc32"
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // writer collects what is written to it in pieces of memory of moderate size:
@@ -18,6 +15,9 @@ type writer struct {
 	// flush takes in what buf has and returns an empty buffer with at least
 	// size bytes of room.
 	flush func(buf []byte, size int) []byte
+	// marks are where lines have their values, if marking is set.
+	marks   []lineMark
+	marking bool
 }
 
 // room returns the buffer with room for n more bytes. The caller appends to it
@@ -47,11 +47,16 @@ type encoded struct {
 type sums struct {
 	size int64
 	crc  uint32
-	hash uint64
+}
+
+// add takes in the next piece.
+func (s *sums) add(b []byte) {
+	s.size += int64(len(b))
+	s.crc = crc32.Update(s.crc, crc32.IEEETable, b)
 }
 
 // get returns the form in one encoding.
-func (f *form) get(e Encoding, write func(*writer), tools *tools) *encoded {
+func (f *form) get(e Encoding, write func(*writer), tools *tools, templates *deflateTemplates) *encoded {
 	made := &f.made[e.number()]
 	if enc := made.Load(); enc != nil {
 		return enc
@@ -64,7 +69,15 @@ func (f *form) get(e Encoding, write func(*writer), tools *tools) *encoded {
 	}
 	switch e {
 	case Gzip:
-		enc = f.compress(write, tools, tools.deflate)
+		if templates != nil {
+			enc = templates.compress(write, tools)
+		}
+		if enc == nil {
+			enc = f.compress(write, tools, tools.deflate)
+			if templates != nil {
+				templates.compressed(len(enc.chunks[0]))
+			}
+		}
 	case Zstd:
 		enc = f.compress(write, tools, tools.zstd)
 	default:
@@ -84,12 +97,11 @@ const (
 func render(write func(*writer)) *encoded {
 	var (
 		enc  encoded
-		m    = newMeter()
 		size = firstPiece
 	)
 	keep := func(b []byte) {
 		if len(b) > 0 {
-			m.add(b)
+			enc.sums.add(b)
 			enc.chunks = append(enc.chunks, fit(b))
 		}
 	}
@@ -100,7 +112,6 @@ func render(write func(*writer)) *encoded {
 	}}
 	write(&w)
 	keep(w.buf)
-	enc.sums = m.sums()
 	return &enc
 }
 
@@ -118,9 +129,8 @@ func (f *form) compress(write func(*writer), tools *tools, by func(*bytes.Buffer
 		}
 		enc.sums = plain.sums
 	} else {
-		m := newMeter()
 		pass := func(b []byte) {
-			m.add(b)
+			enc.sums.add(b)
 			c.write(b)
 		}
 		w := writer{buf: tools.piece(), flush: func(b []byte, n int) []byte {
@@ -130,7 +140,6 @@ func (f *form) compress(write func(*writer), tools *tools, by func(*bytes.Buffer
 		write(&w)
 		pass(w.buf)
 		tools.putPiece(w.buf)
-		enc.sums = m.sums()
 	}
 	c.close()
 	enc.chunks = [][]byte{fit(out.Bytes())}
@@ -144,20 +153,3 @@ func fit(b []byte) []byte {
 	}
 	return slices.Clip(b)
 }
-
-// meter sums up a form as it is written.
-type meter struct {
-	size int64
-	crc  uint32
-	hash hash.Hash64
-}
-
-func newMeter() *meter { return &meter{hash: xxhash.New()} }
-
-func (m *meter) add(b []byte) {
-	m.size += int64(len(b))
-	m.crc = crc32.Update(m.crc, crc32.IEEETable, b)
-	_, _ = m.hash.Write(b)
-}
-
-func (m *meter) sums() sums { return sums{m.size, m.crc, m.hash.Sum64()} }

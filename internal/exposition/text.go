@@ -51,10 +51,16 @@ func (d *Document) writeTextFamily(w *writer, f *family, runs []run) {
 				ending = ref.suffix.String()
 			}
 			buf = appendSampleName(buf, f.name, ending, ref.text, quoted)
+			mark := lineMark{value: len(buf)}
 			buf = append(buf, value...)
+			mark.stamp = len(buf)
 			if ts := b.stamp(slot, stamp); ts != noTimestamp {
 				buf = append(buf, ' ')
 				buf = strconv.AppendInt(buf, ts, 10)
+			}
+			if w.marking {
+				mark.end = len(buf)
+				w.marks = append(w.marks, mark)
 			}
 			w.buf = append(buf, '\n')
 		}
