@@ -3,7 +3,6 @@ package exposition
 import (
 	"bytes"
 	"encoding/binary"
-	"math/bits"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -19,7 +18,12 @@ type compressor struct {
 
 // tools keeps what encoding needs for a while, which is more memory than many
 // a page, from one document to the next. It is safe for concurrent use.
-type tools struct{ deflaters, zstdEncoders, pieces, marks sync.Pool }
+type tools struct {
+	deflaters, zstdEncoders, pieces sync.Pool
+
+	crcOnce   sync.Once
+	crcShared *crcTables
+}
 
 // piece returns an empty buffer.
 func (t *tools) piece() []byte {
@@ -35,18 +39,10 @@ func (t *tools) putPiece(p []byte) {
 	}
 }
 
-// lineMarks returns an empty list.
-func (t *tools) lineMarks() []lineMark {
-	if p, ok := t.marks.Get().(*[]lineMark); ok {
-		return (*p)[:0]
-	}
-	return nil
-}
-
-func (t *tools) putLineMarks(m []lineMark) {
-	if cap(m) <= largePiece/16 {
-		t.marks.Put(&m)
-	}
+// crcs returns the tables of short checksums.
+func (t *tools) crcs() *crcTables {
+	t.crcOnce.Do(func() { t.crcShared = newCRCTables() })
+	return t.crcShared
 }
 
 // A gzip page is one member, since curl and others stop after the first. So
@@ -137,36 +133,4 @@ func storedFrame(b string) []byte {
 	head := uint32(len(b))<<3 | lastRawBlock
 	f = append(f, byte(head), byte(head>>8), byte(head>>16))
 	return append(f, b...)
-}
-
-// combineCRC returns the CRC-32 of two pieces of data, one after the other,
-// from those of each and the length of the second: appending n zero bits is a
-// multiplication with x^n, modulo the polynomial.
-func combineCRC(first, second uint32, n int64) uint32 {
-	shift := uint32(1 << 31)        // x^0; the bits of polynomials are reversed
-	square := uint32(1 << (31 - 8)) // x^8, a byte's worth
-	for ; n > 0; n >>= 1 {
-		if n&1 != 0 {
-			shift = mulCRC(shift, square)
-		}
-		square = mulCRC(square, square)
-	}
-	return mulCRC(shift, first) ^ second
-}
-
-// mulCRC multiplies two polynomials modulo that of CRC-32.
-func mulCRC(a, b uint32) uint32 {
-	const poly = 0xedb88320
-	var p uint32
-	for ; a != 0; a <<= 1 {
-		if bits.LeadingZeros32(a) == 0 {
-			p ^= b
-		}
-		if b&1 != 0 {
-			b = b>>1 ^ poly
-		} else {
-			b >>= 1
-		}
-	}
-	return p
 }

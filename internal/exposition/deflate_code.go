@@ -26,6 +26,22 @@ type deflateCode struct {
 	literals  [endOfBlock + 1]bitString // bytes, and the end of the block
 	lengths   [maxMatch - minMatch + 1]bitString
 	distances [distanceSymbols]bitString // without their extra bits
+	near      [nearDistances]bitString   // with them
+}
+
+// nearDistances are those of the lines before, which are common. Their symbols
+// and extra bits still fit into a bitString.
+const nearDistances = 1024
+
+// distance returns what a distance is written as.
+func (c *deflateCode) distance(distance int) (bits uint64, n uint) {
+	if distance <= nearDistances {
+		s := c.near[distance-1]
+		return s.bits(), s.len()
+	}
+	symbol, extra, more := distanceSymbol(distance)
+	s := c.distances[symbol]
+	return s.bits() | uint64(extra)<<s.len(), s.len() + more
 }
 
 // bitString is up to 24 bits, first one lowest, and in the highest byte how
@@ -127,6 +143,11 @@ func newDeflateCode(w *deflateWeights) *deflateCode {
 	}
 	for i := range c.distances {
 		c.distances[i] = newBitString(uint32(distances[i]), uint(distanceLengths[i]))
+	}
+	for i := range c.near {
+		symbol, extra, n := distanceSymbol(i + 1)
+		s := c.distances[symbol]
+		c.near[i] = newBitString(uint32(s.bits())|extra<<s.len(), s.len()+n)
 	}
 	c.writeHeader(literalLengths, distanceLengths)
 	return c

@@ -4,15 +4,14 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
-	"slices"
 	"sort"
 )
 
-// templateMaker divides the texts of lines into tokens. It searches like any
+// templateMatcher divides the texts of lines into tokens. It searches like any
 // compressor, along chains of places that have the same hash. But it sees the
 // texts without the values between them, and it weighs what a match costs
 // against what its literals would.
-type templateMaker struct {
+type templateMatcher struct {
 	tokens  []token
 	weights deflateWeights
 	costs   *deflateCosts
@@ -27,7 +26,24 @@ type templateMaker struct {
 	saved  []int32     // what the literals up to a place in the line cost
 
 	literals int // that are in no token yet
+
+	stamp     int64 // the last one
+	stamped   []byte
+	stampedAt int
+
+	reach int  // see deflateTemplates
+	full  bool // there are no positions left
 }
+
+// token is a piece of a text: some literals, then a match.
+type token struct {
+	literals uint8
+	length   uint8  // of the match, less the shortest there is
+	distance uint16 // not counting values; 0 if there is no match
+	lines    uint16 // how many lines back it is
+}
+
+const maxLiterals = 1<<8 - 1
 
 // lineStart is where the text of a line begins among the texts, and how long
 // the values before it are.
@@ -53,8 +69,10 @@ const (
 	maxTexts = math.MaxInt32
 )
 
-func newTemplateMaker() *templateMaker {
-	m := &templateMaker{
+func newTemplateMatcher(reach int) *templateMatcher {
+	m := &templateMatcher{
+		reach:  reach,
+		stamp:  noTimestamp,
 		head:   make([]int32, 1<<hashBits),
 		chain:  make([]int32, maxDistance),
 		settle: 1 << 16,
@@ -66,22 +84,10 @@ func newTemplateMaker() *templateMaker {
 	return m
 }
 
-// template returns the template of the lines so far, or nil if they are too
-// many.
-func (m *templateMaker) template() *deflateTemplate {
-	if m.base+len(m.buf) >= maxTexts {
-		return nil
-	}
-	m.weights.literals[endOfBlock]++
-	t := &deflateTemplate{tokens: slices.Clip(m.tokens), code: newDeflateCode(&m.weights)}
-	t.size = len(t.code.header) + m.weights.bits(t.code)/8
-	return t
-}
-
 // add takes in the next line.
-func (m *templateMaker) add(text, value []byte) {
-	if m.base+len(m.buf)+len(text) >= maxTexts {
-		m.base = maxTexts
+func (m *templateMatcher) add(text, value []byte, stamp int64) {
+	m.full = m.full || m.base+len(m.buf)+len(text) > maxTexts
+	if m.full {
 		return
 	}
 	from := m.take(text)
@@ -110,8 +116,7 @@ func (m *templateMaker) add(text, value []byte) {
 		best = m.search(at, from, to)
 	}
 	m.flush()
-	m.weights.addText(value)
-	m.values += len(value)
+	m.addValue(value, stamp)
 	if to >= m.settle {
 		m.settle *= 8
 		w := m.weights
@@ -119,9 +124,28 @@ func (m *templateMaker) add(text, value []byte) {
 	}
 }
 
+// addValue counts the symbols of a value and its timestamp.
+func (m *templateMatcher) addValue(value []byte, stamp int64) {
+	m.weights.addText(value)
+	m.values += len(value)
+	if stamp == noTimestamp {
+		return
+	}
+	position := m.base + len(m.buf) + m.values
+	if stamp != m.stamp {
+		m.stamp = stamp
+		m.stamped = appendTextStamp(m.stamped[:0], stamp)
+		m.weights.addText(m.stamped)
+	} else if len(m.stamped) >= minMatch {
+		m.weights.addMatch(len(m.stamped), min(position-m.stampedAt, maxDistance))
+	}
+	m.stampedAt = position
+	m.values += len(m.stamped)
+}
+
 // take appends a text to the buffer, which forgets what is out of reach, and
 // returns its position.
-func (m *templateMaker) take(text []byte) int {
+func (m *templateMatcher) take(text []byte) int {
 	at := m.base + len(m.buf)
 	if len(m.buf) >= 8*maxDistance {
 		drop := len(m.buf) - maxDistance
@@ -135,11 +159,11 @@ func (m *templateMaker) take(text []byte) int {
 	return at
 }
 
-func (m *templateMaker) hash(at int) uint32 {
+func (m *templateMatcher) hash(at int) uint32 {
 	return binary.LittleEndian.Uint32(m.buf[at-m.base:]) * 0x9e3779b1 >> (32 - hashBits)
 }
 
-func (m *templateMaker) insert(at, to int) {
+func (m *templateMatcher) insert(at, to int) {
 	if at+hashBytes > to {
 		return
 	}
@@ -150,7 +174,7 @@ func (m *templateMaker) insert(at, to int) {
 
 // search looks for the best match of what is at a place in the last line, which
 // begins and ends at others.
-func (m *templateMaker) search(at, from, to int) match {
+func (m *templateMatcher) search(at, from, to int) match {
 	var best match
 	if at+hashBytes > to {
 		return best
@@ -180,7 +204,7 @@ func (m *templateMaker) search(at, from, to int) match {
 			lines := this - line
 			actual := distance + m.values - m.lines[line].values
 			// Values may grow: a match that is hardly in reach is none.
-			if actual+lines > maxDistance || lines > maxLines {
+			if actual+lines*m.reach > maxDistance || lines > maxLines {
 				break
 			}
 			if length > best.length {
@@ -218,7 +242,7 @@ func matchLen(a, b []byte) int {
 	return n
 }
 
-func (m *templateMaker) literal(c byte) {
+func (m *templateMatcher) literal(c byte) {
 	m.weights.literals[c]++
 	m.literals++
 	if m.literals == maxLiterals {
@@ -227,14 +251,14 @@ func (m *templateMaker) literal(c byte) {
 }
 
 // flush makes a token of literals.
-func (m *templateMaker) flush() {
+func (m *templateMatcher) flush() {
 	if m.literals > 0 {
 		m.tokens = append(m.tokens, token{literals: uint8(m.literals)})
 		m.literals = 0
 	}
 }
 
-func (m *templateMaker) match(x match) {
+func (m *templateMatcher) match(x match) {
 	m.weights.addMatch(x.length, x.actual)
 	m.tokens = append(m.tokens, token{
 		literals: uint8(m.literals),

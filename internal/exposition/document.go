@@ -72,11 +72,26 @@ func (d *Document) names(s syntax) []string {
 
 // encoded returns the document in a syntax and encoding.
 func (d *Document) encoded(s syntax, e Encoding) *encoded {
-	var templates *deflateTemplates
-	if s == syntaxText {
-		templates = &d.plan.deflate
-	}
-	return d.forms[s].get(e, func(w *writer) { d.write(s, w) }, d.tools, templates)
+	f := &d.forms[s]
+	return f.get(e, func() *encoded {
+		write := func(w *writer) { d.write(s, w) }
+		switch e {
+		case Gzip:
+			if s != syntaxText {
+				return f.compress(write, d.tools, d.tools.deflate)
+			}
+			if enc := d.plan.templates.compress(d); enc != nil {
+				return enc
+			}
+			enc := f.compress(write, d.tools, d.tools.deflate)
+			d.plan.templates.compressed(len(enc.chunks[0]))
+			return enc
+		case Zstd:
+			return f.compress(write, d.tools, d.tools.zstd)
+		default:
+			return render(write)
+		}
+	})
 }
 
 // fingerprint returns a number that is the same for documents of the same parts,

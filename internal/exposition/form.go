@@ -15,9 +15,6 @@ type writer struct {
 	// flush takes in what buf has and returns an empty buffer with at least
 	// size bytes of room.
 	flush func(buf []byte, size int) []byte
-	// marks are where lines have their values, if marking is set.
-	marks   []lineMark
-	marking bool
 }
 
 // room returns the buffer with room for n more bytes. The caller appends to it
@@ -55,8 +52,8 @@ func (s *sums) add(b []byte) {
 	s.crc = crc32.Update(s.crc, crc32.IEEETable, b)
 }
 
-// get returns the form in one encoding.
-func (f *form) get(e Encoding, write func(*writer), tools *tools, templates *deflateTemplates) *encoded {
+// get returns the form in one encoding, which is made if it was not yet.
+func (f *form) get(e Encoding, encode func() *encoded) *encoded {
 	made := &f.made[e.number()]
 	if enc := made.Load(); enc != nil {
 		return enc
@@ -64,26 +61,10 @@ func (f *form) get(e Encoding, write func(*writer), tools *tools, templates *def
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	enc := made.Load()
-	if enc != nil {
-		return enc
+	if enc == nil {
+		enc = encode()
+		made.Store(enc)
 	}
-	switch e {
-	case Gzip:
-		if templates != nil {
-			enc = templates.compress(write, tools)
-		}
-		if enc == nil {
-			enc = f.compress(write, tools, tools.deflate)
-			if templates != nil {
-				templates.compressed(len(enc.chunks[0]))
-			}
-		}
-	case Zstd:
-		enc = f.compress(write, tools, tools.zstd)
-	default:
-		enc = render(write)
-	}
-	made.Store(enc)
 	return enc
 }
 

@@ -56,7 +56,7 @@ func (m *Merger) Merge(parts ...Part) *Document {
 // plan is how a document is put together from its parts' layouts. It knows no
 // values and is immutable, but for what it remembers of how to compress them.
 type plan struct {
-	deflate deflateTemplates // of the text format
+	templates deflateTemplates // of the text format
 
 	families   []planFamily // by name
 	runs       []run

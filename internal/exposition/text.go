@@ -1,6 +1,8 @@
 package exposition
 
 import (
+	"iter"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -9,21 +11,72 @@ import (
 // copying: names and label texts are kept the way they are written, and values
 // the way upstream wrote them.
 func (d *Document) writeText(w *writer) {
-	for i := range d.plan.families {
-		f := &d.plan.families[i]
-		if f.kind != kindGaugeHistogram {
-			d.writeTextFamily(w, &f.family, f.runs)
-			continue
-		}
-		// The format has no such thing.
-		for _, p := range d.partsOf(f) {
-			d.writeTextFamily(w, &p.family, p.runs)
+	for f := range d.textFamilies() {
+		quoted := !legacyMetricName(f.name)
+		writeTextMeta(w, &f.family, quoted)
+		composite := f.kind.composite()
+		for _, r := range f.runs {
+			b, stamp := d.part(r)
+			for slot := r.from; slot < r.to; slot++ {
+				ref := &b.layout.series[slot]
+				value := b.values[slot].of(b.body)
+				// Room for escapes, braces and the timestamp, too.
+				buf := w.room(2*len(f.name) + len(ref.text) + len(value) + 64)
+				buf = appendTextSample(buf, &f.family, ref, composite, quoted)
+				buf = append(buf, value...)
+				buf = appendTextStamp(buf, b.stamp(slot, stamp))
+				w.buf = append(buf, '\n')
+			}
 		}
 	}
 }
 
-func (d *Document) writeTextFamily(w *writer, f *family, runs []run) {
-	quoted := !legacyMetricName(f.name)
+// eachTextLine divides what writeText writes into what a plan settles and what
+// it doesn't: it calls line with all that comes before a value, from the line
+// feed of the sample before, with the value and with the timestamp. The last
+// call is for what comes after all values. The texts are overwritten by the next
+// ones.
+func (d *Document) eachTextLine(line func(text, value []byte, stamp int64)) {
+	w := writer{flush: func(b []byte, n int) []byte { return slices.Grow(b, n) }}
+	for f := range d.textFamilies() {
+		quoted := !legacyMetricName(f.name)
+		writeTextMeta(&w, &f.family, quoted)
+		composite := f.kind.composite()
+		for _, r := range f.runs {
+			b, stamp := d.part(r)
+			for slot := r.from; slot < r.to; slot++ {
+				text := appendTextSample(w.buf, &f.family, &b.layout.series[slot], composite, quoted)
+				line(text, b.values[slot].of(b.body), b.stamp(slot, stamp))
+				w.buf = append(text[:0], '\n')
+			}
+		}
+	}
+	line(w.buf, nil, noTimestamp)
+}
+
+// textFamilies returns the families as the text format has them, which depends
+// on the plan alone.
+func (d *Document) textFamilies() iter.Seq[*planFamily] {
+	return func(yield func(*planFamily) bool) {
+		for i := range d.plan.families {
+			f := &d.plan.families[i]
+			if f.kind != kindGaugeHistogram {
+				if !yield(f) {
+					return
+				}
+				continue
+			}
+			// The format has no such thing.
+			for _, p := range d.partsOf(f) {
+				if !yield(&p) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func writeTextMeta(w *writer, f *family, quoted bool) {
 	writeMeta(w, "HELP", f.name, quoted, escapeHelp(f.help, false))
 	kind := "untyped"
 	switch f.kind {
@@ -37,34 +90,23 @@ func (d *Document) writeTextFamily(w *writer, f *family, runs []run) {
 		kind = "summary"
 	}
 	writeMeta(w, "TYPE", f.name, quoted, kind)
+}
 
-	composite := f.kind.composite()
-	for _, r := range runs {
-		b, stamp := d.part(r)
-		for slot := r.from; slot < r.to; slot++ {
-			ref := &b.layout.series[slot]
-			value := b.values[slot].of(b.body)
-			// Room for escapes, braces and the timestamp, too.
-			buf := w.room(2*len(f.name) + len(ref.text) + len(value) + 64)
-			ending := ""
-			if composite {
-				ending = ref.suffix.String()
-			}
-			buf = appendSampleName(buf, f.name, ending, ref.text, quoted)
-			mark := lineMark{value: len(buf)}
-			buf = append(buf, value...)
-			mark.stamp = len(buf)
-			if ts := b.stamp(slot, stamp); ts != noTimestamp {
-				buf = append(buf, ' ')
-				buf = strconv.AppendInt(buf, ts, 10)
-			}
-			if w.marking {
-				mark.end = len(buf)
-				w.marks = append(w.marks, mark)
-			}
-			w.buf = append(buf, '\n')
-		}
+// appendTextSample writes a sample up to its value.
+func appendTextSample(dst []byte, f *family, ref *seriesRef, composite, quoted bool) []byte {
+	ending := ""
+	if composite {
+		ending = ref.suffix.String()
 	}
+	return appendSampleName(dst, f.name, ending, ref.text, quoted)
+}
+
+// appendTextStamp writes a timestamp, if there is one, and a blank before it.
+func appendTextStamp(dst []byte, stamp int64) []byte {
+	if stamp == noTimestamp {
+		return dst
+	}
+	return strconv.AppendInt(append(dst, ' '), stamp, 10)
 }
 
 // writeMeta writes a HELP, TYPE or UNIT line, whose text is escaped already. A
