@@ -25,22 +25,13 @@ type deflateCode struct {
 
 	literals  [endOfBlock + 1]bitString // bytes, and the end of the block
 	lengths   [maxMatch - minMatch + 1]bitString
-	distances [distanceSymbols]bitString // without their extra bits
-	near      [nearDistances]bitString   // with them
+	distances [32]bitString // without their extra bits
 }
-
-// nearDistances are those of the lines before, which are common. Their symbols
-// and extra bits still fit into a bitString.
-const nearDistances = 1024
 
 // distance returns what a distance is written as.
 func (c *deflateCode) distance(distance int) (bits uint64, n uint) {
-	if distance <= nearDistances {
-		s := c.near[distance-1]
-		return s.bits(), s.len()
-	}
 	symbol, extra, more := distanceSymbol(distance)
-	s := c.distances[symbol]
+	s := c.distances[symbol&(len(c.distances)-1)]
 	return s.bits() | uint64(extra)<<s.len(), s.len() + more
 }
 
@@ -51,7 +42,7 @@ type bitString uint32
 func newBitString(b uint32, n uint) bitString { return bitString(b | uint32(n)<<24) }
 
 func (s bitString) bits() uint64 { return uint64(s & 0xffffff) }
-func (s bitString) len() uint    { return uint(s >> 24) }
+func (s bitString) len() uint    { return uint(s>>24) & 63 }
 
 // lengthSymbol returns the symbol of a match's length, and its extra bits.
 func lengthSymbol(length int) (symbol int, extra uint32, n uint) {
@@ -69,10 +60,7 @@ func lengthSymbol(length int) (symbol int, extra uint32, n uint) {
 // distanceSymbol returns the symbol of a match's distance, and its extra bits.
 func distanceSymbol(distance int) (symbol int, extra uint32, n uint) {
 	d := uint(distance - 1)
-	if d < 4 {
-		return int(d), 0, 0
-	}
-	n = uint(bits.Len(d)) - 2
+	n = uint(max(bits.Len(d)-2, 0))
 	return int(2*n + d>>n), uint32(d & (1<<n - 1)), n
 }
 
@@ -112,7 +100,7 @@ func (w *deflateWeights) bits(c *deflateCode) int {
 			total += int(w.literals[symbol]) * int(c.lengths[i].len())
 		}
 	}
-	for i, s := range c.distances {
+	for i, s := range c.distances[:distanceSymbols] {
 		total += int(w.distances[i]) * (int(s.len()) + extraDistanceBits(i))
 	}
 	return total
@@ -141,13 +129,8 @@ func newDeflateCode(w *deflateWeights) *deflateCode {
 		of := uint(literalLengths[symbol])
 		c.lengths[i] = newBitString(uint32(literals[symbol])|extra<<of, of+n)
 	}
-	for i := range c.distances {
+	for i := range distances {
 		c.distances[i] = newBitString(uint32(distances[i]), uint(distanceLengths[i]))
-	}
-	for i := range c.near {
-		symbol, extra, n := distanceSymbol(i + 1)
-		s := c.distances[symbol]
-		c.near[i] = newBitString(uint32(s.bits())|extra<<s.len(), s.len()+n)
 	}
 	c.writeHeader(literalLengths, distanceLengths)
 	return c

@@ -3,6 +3,7 @@ package exposition
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -226,14 +227,13 @@ func (t *deflateTemplate) compress(d *Document) *encoded {
 		for _, r := range f.runs {
 			b, stamp := d.part(r)
 			for slot := r.from; slot < r.to; slot++ {
-				if !e.text() {
+				if !e.collect(b.values[slot].of(b.body), b.stamp(slot, stamp)) {
 					return nil
 				}
-				e.value(b.values[slot].of(b.body), b.stamp(slot, stamp))
 			}
 		}
 	}
-	if !e.text() {
+	if !e.flush() || !e.text() {
 		return nil
 	}
 	e.end()
@@ -242,6 +242,9 @@ func (t *deflateTemplate) compress(d *Document) *encoded {
 		sums:   sums{size: t.total + int64(e.values), crc: e.crc},
 	}
 }
+
+// collectValues is how many values are collected before they are written.
+const collectValues = 64
 
 // templateEmitter writes one document.
 type templateEmitter struct {
@@ -260,6 +263,13 @@ type templateEmitter struct {
 
 	crcs *crcTables
 	crc  uint32
+
+	// Values are collected before they are written, since they are all over
+	// the memory: it is faster to wait for many at once than for each of them.
+	collected  int
+	lastValues [collectValues][]byte
+	stamps     [collectValues]int64
+	touched    byte
 
 	stamp    int64  // the last one
 	stamped  []byte // as text, with a blank
@@ -304,8 +314,33 @@ func (e *templateEmitter) put(v uint64, n uint) {
 	e.n += n
 	binary.LittleEndian.PutUint64(e.out[e.at:], e.acc)
 	e.at += int(e.n >> 3)
-	e.acc >>= e.n &^ 7
+	e.acc >>= e.n & 56
 	e.n &= 7
+}
+
+// collect takes in the next value. It reports false if some text can't be
+// written.
+func (e *templateEmitter) collect(value []byte, stamp int64) bool {
+	e.lastValues[e.collected] = value
+	e.stamps[e.collected] = stamp
+	e.collected++
+	return e.collected < collectValues || e.flush()
+}
+
+// flush writes the lines whose values were collected.
+func (e *templateEmitter) flush() bool {
+	values := e.lastValues[:e.collected]
+	for _, v := range values {
+		e.touched ^= v[0]
+	}
+	for i, v := range values {
+		if !e.text() {
+			return false
+		}
+		e.value(v, e.stamps[i])
+	}
+	e.collected = 0
+	return true
 }
 
 // text writes the text of the next line. It reports false if it can't.
@@ -322,17 +357,19 @@ func (e *templateEmitter) text() bool {
 	for {
 		more, kind := uint(steps[step]), int(steps[step+1])
 		step += 2
-		for more > 0 {
+		for {
 			k := min(more, 56)
-			more -= k
-			v := binary.LittleEndian.Uint64(from[bit>>3:]) >> (bit & 7) & (1<<k - 1)
+			v := binary.LittleEndian.Uint64(from[bit>>3:]) >> (bit & 7) & (1<<(k&63) - 1)
 			bit += int(k)
-			acc |= v << n
+			acc |= v << (n & 63)
 			n += k
 			binary.LittleEndian.PutUint64(out[at:], acc)
 			at += int(n >> 3)
-			acc >>= n &^ 7
+			acc >>= n & 56
 			n &= 7
+			if more -= k; more == 0 {
+				break
+			}
 		}
 		lines := kind
 		if kind > maxNear {
@@ -350,12 +387,15 @@ func (e *templateEmitter) text() bool {
 		if distance > maxDistance {
 			return false
 		}
-		symbol, size := e.code.distance(distance)
-		acc |= symbol << n
-		n += size
+		// What deflateCode.distance does.
+		d := uint(distance - 1)
+		extra := uint(max(bits.Len(d)-2, 0)) & 63
+		s := e.code.distances[(2*extra+d>>extra)&31]
+		acc |= (s.bits() | uint64(d&(1<<extra-1))<<s.len()) << (n & 63)
+		n += s.len() + extra
 		binary.LittleEndian.PutUint64(out[at:], acc)
 		at += int(n >> 3)
-		acc >>= n &^ 7
+		acc >>= n & 56
 		n &= 7
 	}
 	e.step, e.bit = step, bit
@@ -399,29 +439,29 @@ func (e *templateEmitter) literals(b []byte) {
 	out, at, acc, n := e.out, e.at, e.acc, e.n
 	for ; len(b) >= 4; b = b[4:] {
 		s := code[b[0]]
-		acc |= s.bits() << n
+		acc |= s.bits() << (n & 63)
 		n += s.len()
 		s = code[b[1]]
-		acc |= s.bits() << n
+		acc |= s.bits() << (n & 63)
 		n += s.len()
 		s = code[b[2]]
-		acc |= s.bits() << n
+		acc |= s.bits() << (n & 63)
 		n += s.len()
 		s = code[b[3]]
-		acc |= s.bits() << n
+		acc |= s.bits() << (n & 63)
 		n += s.len()
 		binary.LittleEndian.PutUint64(out[at:], acc)
 		at += int(n >> 3)
-		acc >>= n &^ 7
+		acc >>= n & 56
 		n &= 7
 	}
 	for _, c := range b {
 		s := code[c]
-		acc |= s.bits() << n
+		acc |= s.bits() << (n & 63)
 		n += s.len()
 	}
 	binary.LittleEndian.PutUint64(out[at:], acc)
 	e.at = at + int(n>>3)
-	e.acc = acc >> (n &^ 7)
+	e.acc = acc >> (n & 56)
 	e.n = n & 7
 }
