@@ -52,10 +52,18 @@ func (b *Block) Fingerprint() uint64 {
 		_, _ = h.Write(n[:])
 	}
 	number(b.layout.hash)
+	// The values are all over the page. To gather them waits for many of them
+	// at once.
+	var room [1024]byte
+	text := room[:0]
 	for _, v := range b.values {
-		_, _ = h.Write(v.of(b.body))
-		_, _ = h.Write([]byte{'\n'})
+		text = append(append(text, v.of(b.body)...), '\n')
+		if len(text) > len(room)/2 {
+			_, _ = h.Write(text)
+			text = text[:0]
+		}
 	}
+	_, _ = h.Write(text)
 	for _, ts := range b.stamps {
 		number(uint64(ts))
 	}

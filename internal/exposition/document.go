@@ -80,11 +80,11 @@ func (d *Document) encoded(s syntax, e Encoding) *encoded {
 			if s != syntaxText {
 				return f.compress(write, d.tools, d.tools.deflate)
 			}
-			if enc := d.plan.templates.compress(d); enc != nil {
+			if enc := d.plan.template.compress(d); enc != nil {
 				return enc
 			}
 			enc := f.compress(write, d.tools, d.tools.deflate)
-			d.plan.templates.compressed(len(enc.chunks[0]))
+			d.plan.template.compressed(len(enc.chunks[0]))
 			return enc
 		case Zstd:
 			return f.compress(write, d.tools, d.tools.zstd)

@@ -45,7 +45,11 @@ func (m *Merger) Merge(parts ...Part) *Document {
 		for i, p := range parts {
 			m.layouts[i] = p.Block.layout
 		}
+		last := m.plan
 		m.plan = newPlan(m.layouts)
+		if last != nil {
+			m.plan.template = newTemplateKeeper(last.template)
+		}
 	}
 	if m.tools == nil {
 		m.tools = new(tools)
@@ -56,7 +60,7 @@ func (m *Merger) Merge(parts ...Part) *Document {
 // plan is how a document is put together from its parts' layouts. It knows no
 // values and is immutable, but for what it remembers of how to compress them.
 type plan struct {
-	templates deflateTemplates // of the text format
+	template *templateKeeper // of the text format
 
 	families   []planFamily // by name
 	runs       []run
@@ -175,7 +179,7 @@ func (p *planner) plan() *plan {
 		byRank[r] = append(byRank[r], pc.run)
 	}
 
-	out := &plan{}
+	out := &plan{template: newTemplateKeeper(nil)}
 	var ends []int
 	seen := make(map[string]struct{})
 	for r, i := range order {
