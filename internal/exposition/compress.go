@@ -56,7 +56,7 @@ const gzipHeader = "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 
 // gzipTrailer ends the deflate blocks with an empty final one.
 func gzipTrailer(s sums) []byte {
-	b := []byte{3, 0}
+	b := append(make([]byte, 0, 10), 3, 0)
 	b = binary.LittleEndian.AppendUint32(b, s.crc)
 	return binary.LittleEndian.AppendUint32(b, uint32(s.size))
 }

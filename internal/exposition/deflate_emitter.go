@@ -10,7 +10,6 @@ import (
 func (t *deflateTemplate) compress(d *Document) *encoded {
 	e := templateEmitter{
 		deflateTemplate: t,
-		pending:         make([]lineValue, 0, maxPending),
 		out:             make([]byte, t.size+t.size/slack/2+1024),
 		crcs:            d.tools.crcs(),
 	}
@@ -19,8 +18,8 @@ func (t *deflateTemplate) compress(d *Document) *encoded {
 		for _, r := range f.runs {
 			b, stamp := d.part(r)
 			for slot := r.from; slot < r.to; slot++ {
-				e.pending = append(e.pending, lineValue{b.values[slot].of(b.body), b.stamp(slot, stamp)})
-				if len(e.pending) == maxPending && !e.flush() {
+				e.pending[e.waiting] = lineValue{b.values[slot].of(b.body), b.stamp(slot, stamp)}
+				if e.waiting++; e.waiting == maxPending && !e.flush() {
 					return nil
 				}
 			}
@@ -49,7 +48,8 @@ const maxPending = 64
 // templateEmitter writes one document.
 type templateEmitter struct {
 	*deflateTemplate
-	pending []lineValue
+	pending [maxPending]lineValue
+	waiting int  // how many are pending
 	touched byte // what was read of them, so that it is
 
 	step int // offset of the next one
@@ -61,8 +61,8 @@ type templateEmitter struct {
 	n   uint   // how many, less than 8
 
 	line   int
-	values int               // length of the values so far
-	before [maxLines + 1]int // the same, when each of the last lines began
+	values int                 // length of the values so far
+	before [maxLines + 1]int32 // the same, when each of the last lines began
 
 	crcs *crcTables
 	crc  uint32
@@ -114,18 +114,18 @@ func (e *templateEmitter) put(v uint64, n uint) {
 // flush writes the lines whose values are pending. It reports false if the
 // template is not good for one of them.
 func (e *templateEmitter) flush() bool {
-	for _, v := range e.pending {
+	for _, v := range e.pending[:e.waiting] {
 		if len(v.text) > 0 {
 			e.touched ^= v.text[0]
 		}
 	}
-	for _, v := range e.pending {
+	for _, v := range e.pending[:e.waiting] {
 		if !e.text() {
 			return false
 		}
 		e.value(v)
 	}
-	e.pending = e.pending[:0]
+	e.waiting = 0
 	return true
 }
 
@@ -136,7 +136,7 @@ func (e *templateEmitter) text() bool {
 	length := &e.texts[l.text]
 	e.crc = length.shift.apply(e.crc) ^ l.crc
 	e.position += length.size
-	e.before[e.line&maxLines] = e.values
+	e.before[e.line&maxLines] = int32(e.values)
 	e.reserve(length.size)
 
 	steps, step, from, bit := e.steps, e.step, e.bits, e.bit
@@ -169,7 +169,7 @@ func (e *templateEmitter) text() bool {
 			lines = int(binary.LittleEndian.Uint16(steps[step:]))
 			step += 2
 		}
-		distance := int(binary.LittleEndian.Uint16(steps[step:])) + e.values - e.before[(e.line-lines)&maxLines]
+		distance := int(binary.LittleEndian.Uint16(steps[step:])) + int(int32(e.values)-e.before[(e.line-lines)&maxLines])
 		step += 2
 		if distance > maxDistance {
 			return false

@@ -63,7 +63,7 @@ const (
 	hashBits  = 16
 	// maxTries is how many places a text is compared with, and niceMatch the
 	// length that ends the search.
-	maxTries  = 16
+	maxTries  = 32
 	niceMatch = 64
 	// maxTexts is where positions end.
 	maxTexts = math.MaxInt32

@@ -1,7 +1,8 @@
 package exposition
 
 import (
-	"fmt"
+	"encoding/binary"
+	"encoding/hex"
 	"hash/crc32"
 	"slices"
 
@@ -14,7 +15,9 @@ type Body struct {
 	Chunks [][]byte
 	// Len is their length.
 	Len int64
-	// ETag is a strong entity tag, quotes included.
+	// ETag is an entity tag, quotes included. It is the same for documents of the
+	// same parts, and no others, in every process. It is of the page, not of how
+	// it is compressed, which may differ.
 	ETag string
 }
 
@@ -41,9 +44,9 @@ func Encode(f Format, e Encoding, docs ...*Document) Body {
 	}
 
 	var (
-		b     Body
+		b     = Body{Chunks: make([][]byte, 0, len(ds)+2)}
 		total sums
-		tag   = xxhash.New()
+		tag   = make([]byte, 0, 64)
 	)
 	add := func(chunks ...[]byte) {
 		for _, c := range chunks {
@@ -61,7 +64,7 @@ func Encode(f Format, e Encoding, docs ...*Document) Body {
 		add(enc.chunks...)
 		total.crc = combineCRC(total.crc, enc.sums.crc, enc.sums.size)
 		total.size += enc.sums.size
-		fmt.Fprintf(tag, "%x %x ", d.fingerprint(), enc.sums.size)
+		tag = binary.BigEndian.AppendUint64(tag, d.fingerprint())
 	}
 	if f.syntax() == syntaxOpenMetrics {
 		const end = endOfOpenMetrics
@@ -79,8 +82,16 @@ func Encode(f Format, e Encoding, docs ...*Document) Body {
 	if e == Gzip {
 		add(gzipTrailer(total))
 	}
-	b.ETag = fmt.Sprintf(`"%016x-%s-%s"`, tag.Sum64(), f, e)
+	b.ETag = entityTag(xxhash.Sum64(tag), f, e)
 	return b
+}
+
+func entityTag(content uint64, f Format, e Encoding) string {
+	b := append(make([]byte, 0, 64), '"')
+	b = hex.AppendEncode(b, binary.BigEndian.AppendUint64(nil, content))
+	b = append(append(b, '-'), f...)
+	b = append(append(b, '-'), e...)
+	return string(append(b, '"'))
 }
 
 // disjoint tells whether no name is in two of the documents.
