@@ -419,6 +419,9 @@ func (asIs) Group(lset labels.Labels) string { return lset.Get("postgres_service
 // Epoch is always the same.
 func (asIs) Epoch(string) uint64 { return 0 }
 
+// Class is the same of all names.
+func (asIs) Class(string) string { return "" }
+
 // Rewrite returns what it is given.
 func (asIs) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
 	return lset, exposition.Keep

@@ -34,23 +34,37 @@ type relabeller struct {
 	builder *labels.Builder
 }
 
-// apply returns what the rules make of a series' labels, the name among them.
-func (r *relabeller) apply(lset labels.Labels) (labels.Labels, exposition.Verdict) {
-	if len(r.rules) == 0 {
+// apply returns what the rules make of a series' labels, the name among them, once
+// those labels are added that the series does not have.
+func (r *relabeller) apply(lset labels.Labels, added ...labels.Label) (labels.Labels, exposition.Verdict) {
+	if len(r.rules) == 0 && len(added) == 0 {
 		return lset, exposition.Keep
 	}
 	r.builder.Reset(lset)
+	for _, l := range added {
+		if lset.Get(l.Name) == "" {
+			r.builder.Set(l.Name, l.Value)
+		}
+	}
+	if len(r.rules) == 0 {
+		return r.builder.Labels(), exposition.Keep
+	}
 	if !relabel.ProcessBuilder(r.builder, r.rules...) {
 		return labels.EmptyLabels(), exposition.DropRule
 	}
 	// Labels that begin with two underscores are the rules' scratch paper, and
 	// reserved in an exposition.
-	r.builder.Range(func(l labels.Label) {
+	lset = r.builder.Labels()
+	scratch := false
+	lset.Range(func(l labels.Label) {
 		if strings.HasPrefix(l.Name, "__") && l.Name != model.MetricNameLabel {
 			r.builder.Del(l.Name)
+			scratch = true
 		}
 	})
-	lset = r.builder.Labels()
+	if scratch {
+		lset = r.builder.Labels()
+	}
 	if !model.UTF8Validation.IsValidMetricName(lset.Get(model.MetricNameLabel)) {
 		return labels.EmptyLabels(), exposition.DropInvalid
 	}
@@ -61,6 +75,7 @@ func (r *relabeller) apply(lset labels.Labels) (labels.Labels, exposition.Verdic
 // inventory labels first, so that rules can use them. It lives for one page.
 type rewriter struct {
 	relabeller
+	classes   exposition.NameClasses // of the rules
 	inventory map[string]*record
 	rulesAge  uint32
 	own       names
@@ -70,7 +85,6 @@ type rewriter struct {
 	// unknownNames collects what upstream calls services that the inventory does
 	// not know.
 	unknownNames map[string]string
-	enriched     *labels.Builder
 }
 
 // Group implements [exposition.Rewriter]: series belong together by service id.
@@ -92,6 +106,14 @@ func (r *rewriter) Epoch(group string) uint64 {
 	return epoch
 }
 
+// Class implements [exposition.Rewriter].
+func (r *rewriter) Class(name string) string {
+	if r.own.has(name) {
+		return name
+	}
+	return r.classes.Class(name)
+}
+
 // Rewrite implements [exposition.Rewriter].
 func (r *rewriter) Rewrite(group string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
 	if r.own.has(lset.Get(model.MetricNameLabel)) {
@@ -101,16 +123,11 @@ func (r *rewriter) Rewrite(group string, lset labels.Labels) (labels.Labels, exp
 	if rec == nil && group != "" {
 		r.unknownNames[group] = lset.Get(nameLabel)
 	}
-	if rec != nil && len(rec.inline) > 0 {
-		r.enriched.Reset(lset)
-		for _, l := range rec.inline {
-			if lset.Get(l.Name) == "" { // upstream's own label is never overwritten
-				r.enriched.Set(l.Name, l.Value)
-			}
-		}
-		lset = r.enriched.Labels()
+	var inline []labels.Label // never overwrites upstream's own labels
+	if rec != nil {
+		inline = rec.inline
 	}
-	lset, verdict := r.apply(lset)
+	lset, verdict := r.apply(lset, inline...)
 	if verdict == exposition.Keep && len(r.rules) > 0 && r.own.has(lset.Get(model.MetricNameLabel)) {
 		return labels.EmptyLabels(), exposition.DropReserved
 	}

@@ -106,7 +106,10 @@ func cpuOf(tb testing.TB, f func()) time.Duration {
 }
 
 // adapter makes the rewriter one of package exposition's.
-type adapter struct{ *rewriter }
+type adapter struct {
+	*rewriter
+	exposition.NameClasses
+}
 
 func (adapter) Group(lset labels.Labels) string { return lset.Get("postgres_service") }
 func (adapter) Epoch(string) uint64             { return 1 }
@@ -127,7 +130,7 @@ type pipeline struct {
 }
 
 func newPipeline() *pipeline {
-	return &pipeline{source: exposition.NewSource(), rw: adapter{newRewriter()}}
+	return &pipeline{source: exposition.NewSource(), rw: adapter{newRewriter(), exposition.NewNameClasses(rules())}}
 }
 
 func (p *pipeline) refresh(tb testing.TB, body []byte) *exposition.Document {

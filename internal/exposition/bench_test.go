@@ -126,7 +126,15 @@ func benchRules() []*relabel.Config {
 }
 
 // benchRewriter adds three labels and applies three rules.
-type benchRewriter struct{ rules []*relabel.Config }
+type benchRewriter struct {
+	NameClasses
+	rules []*relabel.Config
+}
+
+func newBenchRewriter() benchRewriter {
+	rules := benchRules()
+	return benchRewriter{NewNameClasses(rules), rules}
+}
 
 func (benchRewriter) Group(lset labels.Labels) string { return lset.Get("postgres_service") }
 func (benchRewriter) Epoch(string) uint64             { return 1 }
@@ -244,7 +252,7 @@ func cpu() time.Duration {
 func BenchmarkRefresh(b *testing.B) {
 	for _, n := range fleetSizes {
 		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
-			f, rw := newFleet(n), benchRewriter{benchRules()}
+			f, rw := newFleet(n), newBenchRewriter()
 			var (
 				s = NewSource()
 				m Merger
@@ -299,7 +307,7 @@ func gzipSize(tb testing.TB, page []byte) int {
 // BenchmarkSteps splits a refresh up.
 func BenchmarkSteps(b *testing.B) {
 	for _, n := range fleetSizes {
-		f, rw := newFleet(n), benchRewriter{benchRules()}
+		f, rw := newFleet(n), newBenchRewriter()
 		pages := [][]byte{f.page(), f.page(), f.page(), f.page()}
 		measure := func(b *testing.B, step func(i int)) {
 			b.Helper()
@@ -363,7 +371,7 @@ func BenchmarkSteps(b *testing.B) {
 
 // BenchmarkGzipLevels is what gzipLevel was chosen by.
 func BenchmarkGzipLevels(b *testing.B) {
-	page := joined(Encode(Text, Identity, refreshed(b, newFleet(1000).page(), benchRewriter{benchRules()})))
+	page := joined(Encode(Text, Identity, refreshed(b, newFleet(1000).page(), newBenchRewriter())))
 	six := gzipSize(b, page)
 	for level := 1; level <= 6; level++ {
 		b.Run(fmt.Sprint(level), func(b *testing.B) {
@@ -388,7 +396,7 @@ func BenchmarkGzipLevels(b *testing.B) {
 func BenchmarkRetained(b *testing.B) {
 	const n = 10_000
 	for range b.N {
-		rw := benchRewriter{benchRules()}
+		rw := newBenchRewriter()
 		f := newFleet(n)
 		heap := func() float64 {
 			runtime.GC()
@@ -419,7 +427,7 @@ func BenchmarkRetained(b *testing.B) {
 // A page whose values only change costs next to no memory.
 func TestSteadyStateAllocations(t *testing.T) {
 	const n = 1000
-	f, rw := newFleet(n), benchRewriter{benchRules()}
+	f, rw := newFleet(n), newBenchRewriter()
 	s := NewSource()
 	var m Merger
 	pages := [][]byte{f.page(), f.page()}

@@ -184,7 +184,7 @@ func TestDeflateTemplateAtTheEndOfTheWindow(t *testing.T) {
 
 // From the second page on a template is used, if it is worth while.
 func TestDeflateTemplateSavesSpace(t *testing.T) {
-	f, rw := newFleet(100), benchRewriter{benchRules()}
+	f, rw := newFleet(100), newBenchRewriter()
 	s := NewSource()
 	var (
 		m     Merger

@@ -96,23 +96,29 @@ func buildLayout(samples []sample) (*layout, []uint32) {
 }
 
 func (l *layout) sum() uint64 {
+	const most = 4096
 	h := xxhash.New()
-	var n []byte
+	b := make([]byte, 0, most)
 	str := func(s string) {
-		n = strconv.AppendInt(n[:0], int64(len(s)), 10)
-		_, _ = h.Write(append(n, ':'))
-		_, _ = h.WriteString(s)
+		if len(b)+len(s) > most-20 { // with room for the length, and a byte
+			_, _ = h.Write(b)
+			b = b[:0]
+		}
+		b = strconv.AppendInt(b, int64(len(s)), 10)
+		b = append(b, ':')
+		b = append(b, s...)
 	}
 	for _, f := range l.families {
 		str(f.name)
 		str(f.help)
 		str(f.unit)
-		_, _ = h.Write([]byte{byte(f.kind)})
+		b = append(b, byte(f.kind))
 		for _, s := range l.series[f.from:f.to] {
 			str(s.text)
-			_, _ = h.Write([]byte{byte(s.suffix)})
+			b = append(b, byte(s.suffix))
 		}
 	}
+	_, _ = h.Write(b)
 	return h.Sum64()
 }
 
@@ -153,8 +159,15 @@ func byFamily(samples []sample) [][]int32 {
 // distinct keeps the first of the members of a simple family that are the same
 // series.
 func distinct(members []int32, samples []sample) []int32 {
-	if len(members) == 1 {
-		return members
+	const few = 8 // are compared with each other faster than hashed
+	if len(members) <= few {
+		kept := members[:0]
+		for _, i := range members {
+			if !slices.ContainsFunc(kept, func(j int32) bool { return samples[i].text == samples[j].text }) {
+				kept = append(kept, i)
+			}
+		}
+		return kept
 	}
 	seen := make(map[string]struct{}, len(members))
 	return slices.DeleteFunc(members, func(i int32) bool {

@@ -33,17 +33,24 @@ func isNameByte(c byte) bool {
 // validLabels tells whether a label set can go onto a page: it has a metric
 // name, and every name and value is what Prometheus takes.
 func validLabels(lset labels.Labels) bool {
+	valid := true
+	lset.Range(func(l labels.Label) {
+		valid = valid && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
+	})
+	return valid && wellNamed(lset)
+}
+
+// wellNamed is validLabels for those who know that all is valid UTF-8.
+func wellNamed(lset labels.Labels) bool {
 	valid, named := true, false
 	lset.Range(func(l labels.Label) {
 		if l.Name == model.MetricNameLabel {
 			named = l.Value != ""
 		}
-		valid = valid && l.Name != "" && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
+		valid = valid && l.Name != ""
 	})
-	if _, duplicate := lset.HasDuplicateLabelNames(); duplicate {
-		return false
-	}
-	return valid && named
+	_, duplicate := lset.HasDuplicateLabelNames()
+	return valid && named && !duplicate
 }
 
 // A label text is how a sample's labels are written between its name and its
@@ -110,8 +117,11 @@ func appendSampleName(dst []byte, name, suffix, text string, quoted bool) []byte
 // appendEscaped writes a label value, or a name, without its quotes.
 func appendEscaped(dst []byte, s string) []byte {
 	for {
-		i := strings.IndexAny(s, "\\\"\n")
-		if i < 0 {
+		i := 0
+		for i < len(s) && s[i] != '\\' && s[i] != '"' && s[i] != '\n' {
+			i++
+		}
+		if i == len(s) {
 			return append(dst, s...)
 		}
 		dst = append(dst, s[:i]...)

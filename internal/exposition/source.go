@@ -8,7 +8,6 @@ import (
 	"mime"
 	"strings"
 
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 )
 
@@ -22,6 +21,11 @@ type Rewriter interface {
 	// Epoch tells when to ask again: what Rewrite answered for the series of a
 	// group is reused for as long as the group's epoch is the same.
 	Epoch(group string) uint64
+	// Class tells how much of a metric name matters: Group and Rewrite say the
+	// same of two series whose labels are the same but for the name, if the class
+	// of their names is the same, and Rewrite leaves these names as they are. So
+	// one of them stands for all. A name that is its own class is never stood for.
+	Class(name string) string
 	// Rewrite returns the labels under which a series is exposed, and whether it
 	// is.
 	Rewrite(group string, lset labels.Labels) (labels.Labels, Verdict)
@@ -60,8 +64,8 @@ type Source struct {
 	builder  labels.ScratchBuilder
 	text     []byte
 	// Of the page being decoded:
-	texts map[string]string
-	fresh []outcome
+	answers answers
+	fresh   []outcome
 }
 
 // group is a block in the making.
@@ -179,6 +183,9 @@ func (s *Source) apply(sc *scan, meta *metadata, body []byte, rw Rewriter) {
 		before  = s.metadata
 		fresh   = sc.fresh
 	)
+	if len(s.scan.lines) == 0 {
+		s.answers.expected = len(sc.lines) / 2
+	}
 	for i := range s.groups {
 		stale[i] = rw.Epoch(s.groups[i].name) != s.groups[i].epoch || meta != s.metadata
 		dirty[i] = stale[i] || sc.moved[uint32(i)]
@@ -229,7 +236,7 @@ func (s *Source) apply(sc *scan, meta *metadata, body []byte, rw Rewriter) {
 		}
 		s.settleGroups(sc)
 	}
-	s.texts, s.fresh = nil, nil
+	s.answers, s.fresh = answers{}, nil
 	sc.fresh, sc.moved, sc.changed = nil, nil, false
 	s.scan = sc
 	s.page = s.newPage(sc, changed)
@@ -238,95 +245,12 @@ func (s *Source) apply(sc *scan, meta *metadata, body []byte, rw Rewriter) {
 // resolveNew settles the group of a line that was not on the last page, and
 // what becomes of it.
 func (s *Source) resolveNew(l *line, series []byte, rw Rewriter) {
-	lset, ok := s.labels(series)
-	if !ok {
-		l.group, l.slot = noGroup, slotInvalid
-		return
+	group, v := s.resolve(series, rw)
+	l.group, l.slot = group, v.slot
+	if group != noGroup {
+		l.slot = slotFresh + uint32(len(s.fresh))
+		s.fresh = append(s.fresh, v)
 	}
-	name := rw.Group(lset)
-	i, known := s.byName[name]
-	if !known {
-		i = uint32(len(s.groups))
-		s.byName[name] = i
-		s.groups = append(s.groups, group{name: name, epoch: rw.Epoch(name)})
-	}
-	l.group = i
-	l.slot = slotFresh + uint32(len(s.fresh))
-	s.fresh = append(s.fresh, s.rewrite(name, lset, rw))
-}
-
-// labels parses a series. It reports false for one that Prometheus would parse
-// but not take.
-func (s *Source) labels(series []byte) (labels.Labels, bool) {
-	c := cursor{b: series}
-	if err := c.series(&s.syntax); err != nil {
-		return labels.EmptyLabels(), false
-	}
-	str := string(series)
-	name := unescape(str[s.syntax.name[0]:s.syntax.name[1]], true)
-	if name == "" || len(str) > maxSeries {
-		return labels.EmptyLabels(), false
-	}
-	s.builder.Reset()
-	s.builder.Add(model.MetricNameLabel, name)
-	for _, l := range s.syntax.labels {
-		s.builder.Add(unescape(str[l[0]:l[1]], true), unescape(str[l[2]:l[3]], true))
-	}
-	s.builder.Sort()
-	lset := s.builder.Labels()
-	// An empty label is the same as none, but not if its name is there twice.
-	if _, duplicate := lset.HasDuplicateLabelNames(); duplicate {
-		return lset, false
-	}
-	lset = lset.WithoutEmpty()
-	return lset, validLabels(lset)
-}
-
-// maxSeries is how much text a series can have. Prometheus's label sets can't
-// hold names and values of 16 MiB, and panic.
-const maxSeries = 1<<24 - 1
-
-// rewrite asks rw about a series and finds its family.
-func (s *Source) rewrite(group string, lset labels.Labels, rw Rewriter) outcome {
-	from := lset.Get(model.MetricNameLabel)
-	out, decided := rw.Rewrite(group, lset)
-	switch {
-	case decided == DropRule:
-		return outcome{slot: slotDropped}
-	case decided == DropReserved:
-		return outcome{slot: slotReserved}
-	case decided != Keep || !validLabels(out):
-		return outcome{slot: slotInvalid}
-	}
-	f, suf := s.metadata.lookup(from)
-	if to := out.Get(model.MetricNameLabel); to != from {
-		f, suf = f.rename(suf, to)
-	}
-	return outcome{sample: sample{family: s.share(f), suffix: suf, text: s.intern(out)}}
-}
-
-// share makes equal families one.
-func (s *Source) share(f family) *family {
-	p := s.families[f]
-	if p == nil {
-		p = &f
-		s.families[f] = p
-	}
-	return p
-}
-
-// intern renders a label text. Series of different families often share it.
-func (s *Source) intern(lset labels.Labels) string {
-	s.text = appendLabelText(s.text[:0], lset)
-	if t, ok := s.texts[string(s.text)]; ok {
-		return t
-	}
-	t := string(s.text)
-	if s.texts == nil {
-		s.texts = make(map[string]string)
-	}
-	s.texts[t] = t
-	return t
 }
 
 // rebuild makes new layouts for the dirty groups.
@@ -472,8 +396,8 @@ func (s *Source) outcome(g *group, l *line, stale bool, rw Rewriter) outcome {
 		ref := g.layout.series[l.slot]
 		return outcome{sample: sample{family: g.layout.familyOf(l.slot), suffix: ref.suffix, text: ref.text}}
 	}
-	lset, _ := s.labels(l.series())
-	return s.rewrite(g.name, lset, rw)
+	_, v := s.resolve(l.series(), rw)
+	return v
 }
 
 // settleGroups forgets the groups that have no lines any more, and puts the

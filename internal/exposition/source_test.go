@@ -285,7 +285,7 @@ func TestManySeriesOfOneGroup(t *testing.T) {
 // Services come and go; what they leave behind does not add up.
 func TestMemoryIsFlat(t *testing.T) {
 	s := NewSource()
-	rw := benchRewriter{benchRules()}
+	rw := newBenchRewriter()
 	var m Merger
 	var doc *Document
 	heap := func() uint64 {

@@ -1,0 +1,203 @@
+package exposition
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+)
+
+// relabelling applies rules, and lets names stand for each other as far as its
+// classes say.
+type relabelling struct {
+	NameClasses
+	rules []*relabel.Config
+	epoch uint64
+	calls int
+}
+
+func newRelabelling(rules []*relabel.Config) *relabelling {
+	return &relabelling{NameClasses: NewNameClasses(rules), rules: rules}
+}
+
+func (*relabelling) Group(lset labels.Labels) string { return lset.Get("m") }
+func (r *relabelling) Epoch(string) uint64           { return r.epoch }
+
+func (r *relabelling) Rewrite(_ string, lset labels.Labels) (labels.Labels, Verdict) {
+	r.calls++
+	b := labels.NewBuilder(lset)
+	if !relabel.ProcessBuilder(b, r.rules...) {
+		return labels.EmptyLabels(), DropRule
+	}
+	return b.Labels(), Keep
+}
+
+// byName is the same rules, asked about every single series.
+type byName struct{ *relabelling }
+
+func (byName) Class(name string) string { return name }
+
+func rule(r relabel.Config) *relabel.Config {
+	if r.Regex.Regexp == nil {
+		r.Regex = relabel.DefaultRelabelConfig.Regex
+	}
+	r.NameValidationScheme = model.UTF8Validation
+	return &r
+}
+
+func TestNameClasses(t *testing.T) {
+	sources := func(names ...model.LabelName) model.LabelNames { return names }
+	re := relabel.MustNewRegexp
+	name := sources("__name__")
+	names := []string{"a", "b", "go_x", "name"}
+	for _, test := range []struct {
+		name  string
+		rules []*relabel.Config
+		want  string // one letter for each class, in the order of the names
+	}{
+		{"no rules", nil, "0000"},
+		{"drop names", []*relabel.Config{rule(relabel.Config{Action: relabel.Drop, SourceLabels: name, Regex: re("go_.*")})}, "0010"},
+		{"keep names", []*relabel.Config{rule(relabel.Config{Action: relabel.Keep, SourceLabels: name, Regex: re("a|b")})}, "0011"},
+		{"twice the name", []*relabel.Config{rule(relabel.Config{Action: relabel.Drop, SourceLabels: sources("__name__", "__name__"), Separator: "/", Regex: re("a/a")})}, "0111"},
+		{"two tests", []*relabel.Config{
+			rule(relabel.Config{Action: relabel.Keep, SourceLabels: name, Regex: re("a|b|name")}),
+			rule(relabel.Config{Action: relabel.Drop, SourceLabels: name, Regex: re("b")}),
+		}, "0120"},
+		{"set a label by name", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, SourceLabels: name, Regex: re("go_.*"), TargetLabel: "x", Replacement: "go"})}, "0010"},
+		{"copy the name", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, SourceLabels: name, TargetLabel: "x", Replacement: "$1"})}, "0123"},
+		{"name a label by the name", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, SourceLabels: name, TargetLabel: "x_$1", Replacement: "y"})}, "0123"},
+		{"rename", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, TargetLabel: "__name__", Replacement: "y"})}, "0123"},
+		{"rename, maybe", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, SourceLabels: sources("x"), TargetLabel: "__$1", Replacement: "y"})}, "0123"},
+		{"write another template", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, SourceLabels: sources("x"), TargetLabel: "x_$1", Replacement: "$1"})}, "0000"},
+		{"write another label", []*relabel.Config{rule(relabel.Config{Action: relabel.Replace, SourceLabels: sources("x"), TargetLabel: "name", Replacement: "$1"})}, "0000"},
+		{"test more than the name", []*relabel.Config{rule(relabel.Config{Action: relabel.Drop, SourceLabels: sources("__name__", "x"), Separator: ";", Regex: re("a;1")})}, "0123"},
+		{"compare with the name", []*relabel.Config{rule(relabel.Config{Action: relabel.DropEqual, SourceLabels: sources("x"), TargetLabel: "__name__"})}, "0123"},
+		{"compare the name", []*relabel.Config{rule(relabel.Config{Action: relabel.KeepEqual, SourceLabels: name, TargetLabel: "x"})}, "0123"},
+		{"compare others", []*relabel.Config{rule(relabel.Config{Action: relabel.KeepEqual, SourceLabels: sources("y"), TargetLabel: "x"})}, "0000"},
+		{"lowercase", []*relabel.Config{rule(relabel.Config{Action: relabel.Lowercase, SourceLabels: name, TargetLabel: "x"})}, "0123"},
+		{"hash of another", []*relabel.Config{rule(relabel.Config{Action: relabel.HashMod, SourceLabels: sources("x"), TargetLabel: "y", Modulus: 3})}, "0000"},
+		{"hash to the name", []*relabel.Config{rule(relabel.Config{Action: relabel.HashMod, SourceLabels: sources("x"), TargetLabel: "__name__", Modulus: 3})}, "0123"},
+		{"map to another prefix", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelMap, Regex: re("x(.*)"), Replacement: "pg_$1"})}, "0000"},
+		{"map, maybe to the name", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelMap, Regex: re("x(.*)"), Replacement: "$1"})}, "0123"},
+		{"map the name", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelMap, Regex: re("__(.*)__"), Replacement: "x_$1"})}, "0123"},
+		{"drop labels", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelDrop, Regex: re("tmp_.*")})}, "0000"},
+		{"drop the name", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelDrop, Regex: re("__.*")})}, "0123"},
+		{"keep labels", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelKeep, Regex: re("__name__|x")})}, "0000"},
+		{"keep labels but not the name", []*relabel.Config{rule(relabel.Config{Action: relabel.LabelKeep, Regex: re("x")})}, "0123"},
+		{"unknown", []*relabel.Config{rule(relabel.Config{Action: "later"})}, "0123"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := NewNameClasses(test.rules)
+			numbers := map[string]int{}
+			got := ""
+			for _, n := range names {
+				class := c.Class(n)
+				if _, ok := numbers[class]; !ok {
+					numbers[class] = len(numbers)
+				}
+				got += fmt.Sprint(numbers[class])
+			}
+			if got != test.want {
+				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func randomRule(r *rand.Rand) *relabel.Config {
+	pick := func(s ...string) string { return s[r.IntN(len(s))] }
+	c := relabel.Config{
+		Action: relabel.Action(pick("replace", "replace", "keep", "drop", "keepequal", "dropequal",
+			"hashmod", "labelmap", "labeldrop", "labelkeep", "lowercase", "uppercase")),
+		Separator:   pick(";", ";", "", "_"),
+		Modulus:     3,
+		TargetLabel: pick("x", "m2", "y_z", "name", "__name__", "__tmp"),
+		Replacement: pick("$1", "$1", "c", "", "a_$1", "__name__", "__na$1", "my_a"),
+	}
+	if c.Action == relabel.Replace && r.IntN(2) == 0 {
+		c.TargetLabel = pick("${1}", "__${1}__", "x_$1", "$$", "_$1", "__name__$1")
+	}
+	switch c.Action {
+	case relabel.Keep, relabel.LabelKeep:
+		c.Regex = relabel.MustNewRegexp(pick(".*", ".+", "a.*", "(?i)A.*|m", "[amxy_].*", "x|m|__name__|y.z", "__.*__|m"))
+	case relabel.Drop, relabel.LabelDrop:
+		c.Regex = relabel.MustNewRegexp(pick("a_.*", "b", "1|2", "a;1", "x", "__tmp.*", "a;?a", "m2", "__.*"))
+	default:
+		c.Regex = relabel.MustNewRegexp(pick("(.*)", "(.+)", "(a)_.*", "(.)", "a)|(b", "(x)|m", "x(.*)", "(.*)_b.*", "(na.*)", "", "__(.*)__"))
+	}
+	switch r.IntN(3) {
+	case 0:
+		c.SourceLabels = model.LabelNames{model.LabelName(pick("__name__", "x"))}
+	default:
+		for range r.IntN(3) {
+			c.SourceLabels = append(c.SourceLabels, model.LabelName(pick("__name__", "__name__", "x", "m", "y_z", "__tmp")))
+		}
+	}
+	return rule(c)
+}
+
+// sameLabels writes a page whose families have the same labels, some of which a
+// rule could make the name of.
+func sameLabels(r *rand.Rand) string {
+	var b strings.Builder
+	for _, name := range []string{"a", "a_b", "b", "my_a"} {
+		for _, l := range []string{`m="1"`, `m="1",x="name"`, `m="2",x="a"`, ` x="na", m="__name__"`, `x__name__="z"`} {
+			if r.IntN(4) > 0 {
+				fmt.Fprintf(&b, "%s{%s} %d\n", name, l, r.IntN(9))
+			}
+		}
+	}
+	return b.String()
+}
+
+// Whatever the rules, it must not show that a series stands for others.
+func TestNamesStandForEachOther(t *testing.T) {
+	saved := 0
+	for seed := range uint64(1500) {
+		r := random(seed)
+		var rules []*relabel.Config
+		for range 1 + r.IntN(2) {
+			rules = append(rules, randomRule(r))
+		}
+		fast, slow := newRelabelling(rules), newRelabelling(rules)
+		s, reference := NewSource(), NewSource()
+		body := sameLabels(r)
+		if r.IntN(3) == 0 {
+			body = randomPage(r)
+		}
+		for range 3 {
+			if r.IntN(3) == 0 {
+				fast.epoch++
+				slow.epoch++
+			}
+			page, err := s.Decode([]byte(body), textType, fast)
+			want, wantErr := reference.Decode([]byte(body), textType, byName{slow})
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("seed %d: %v, want %v", seed, err, wantErr)
+			}
+			if err == nil {
+				comparePages(t, want, page)
+				g, w := identity(t, TextUTF8, Merge(parts(page)...)), identity(t, TextUTF8, Merge(parts(want)...))
+				if !bytes.Equal(g, w) {
+					t.Errorf("got\n%s\nwant\n%s", g, w)
+				}
+			}
+			if t.Failed() {
+				for _, c := range rules {
+					t.Logf("%+v", *c)
+				}
+				t.Fatalf("seed %d:\n%s", seed, body)
+			}
+			body = mutate(r, body)
+		}
+		saved += slow.calls - fast.calls
+	}
+	if saved < 1000 {
+		t.Errorf("only %d questions were saved", saved)
+	}
+}
