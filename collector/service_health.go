@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,13 +13,19 @@ import (
 // Immutable, except that the block is made when first asked for: most of what is
 // published is replaced before anybody has seen it.
 type serviceHealth struct {
-	org    string
-	of     []healthKey
+	series *healthSeries
 	values []float64
 
 	once sync.Once
-	made atomic.Pointer[exposition.Block]
-	base *exposition.Block // of the same series with other values, nil if there is none yet
+	made *exposition.Block
+}
+
+// healthSeries is which series there are, for all the serviceHealth that differ in
+// nothing but values.
+type healthSeries struct {
+	org   string
+	of    []healthKey
+	block atomic.Pointer[exposition.Block] // some version of them, nil until one is made
 }
 
 // healthKey is what the series of one service's health follow from.
@@ -66,7 +71,7 @@ func healthFamilies() []healthFamily {
 // last time, or nil. As long as the services are the same, only values are made.
 func newServiceHealth(w *worker, services []*serviceView, last *serviceHealth) *serviceHealth {
 	families := healthFamilies()
-	h := &serviceHealth{org: w.label(), values: make([]float64, 0, len(families)*len(services))}
+	h := &serviceHealth{values: make([]float64, 0, len(families)*len(services))}
 	for _, f := range families {
 		for _, s := range services {
 			if f.always || s.sample != nil {
@@ -74,17 +79,16 @@ func newServiceHealth(w *worker, services []*serviceView, last *serviceHealth) *
 			}
 		}
 	}
-	if last != nil && last.org == h.org && slices.EqualFunc(last.of, services, healthKey.same) {
+	if last != nil && last.series.org == w.label() && slices.EqualFunc(last.series.of, services, healthKey.same) {
 		if slices.Equal(last.values, h.values) {
 			return last
 		}
-		// Not last itself, lest every health that was ever made be kept.
-		h.of, h.base = last.of, cmp.Or(last.made.Load(), last.base)
+		h.series = last.series
 		return h
 	}
-	h.of = make([]healthKey, len(services))
+	h.series = &healthSeries{org: w.label(), of: make([]healthKey, len(services))}
 	for i, s := range services {
-		h.of[i] = healthKey{s.id, s.name, s.sample != nil}
+		h.series.of[i] = healthKey{s.id, s.name, s.sample != nil}
 	}
 	return h
 }
@@ -92,21 +96,22 @@ func newServiceHealth(w *worker, services []*serviceView, last *serviceHealth) *
 // block returns the metrics. Safe for concurrent use.
 func (h *serviceHealth) block() *exposition.Block {
 	h.once.Do(func() {
-		if h.base != nil {
-			h.made.Store(h.base.WithValues(h.values))
+		if some := h.series.block.Load(); some != nil {
+			h.made = some.WithValues(h.values)
 			return
 		}
 		list := make([]gauge, 0, len(h.values))
 		for _, f := range healthFamilies() {
-			for _, k := range h.of {
+			for _, k := range h.series.of {
 				if f.always || k.sampled {
-					list = append(list, gauge{name: f.name, help: f.help, labels: idLabels(h.org, k.id, k.name), value: h.values[len(list)]})
+					list = append(list, gauge{name: f.name, help: f.help, labels: idLabels(h.series.org, k.id, k.name), value: h.values[len(list)]})
 				}
 			}
 		}
-		h.made.Store(newBlock(list))
+		h.made = newBlock(list)
+		h.series.block.Store(h.made)
 	})
-	return h.made.Load()
+	return h.made
 }
 
 func (k healthKey) same(s *serviceView) bool {

@@ -57,7 +57,7 @@ func TestServiceHealthReused(t *testing.T) {
 			if diff := cmp.Diff(text(newServiceHealth(w, services, nil)), text(next)); diff != "" {
 				t.Error(diff)
 			}
-			if &next.of[0] == &last.of[0] {
+			if next.series == last.series {
 				reused++
 			}
 			last = next
