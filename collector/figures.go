@@ -15,55 +15,97 @@ const (
 )
 
 // figures are the few values of a service's metrics that people look for first.
-// Immutable.
+// The zero value knows none.
 type figures struct {
 	cpuBusy, cpuAll float64 // seconds of all cores together, since the server's start
 
-	cpuUsed     *float64 // share of all cores, between the last two changes of the values
-	connections *float64 // in all states
-	diskUsed    *float64 // share of the storage
+	cpuUsed     figure // share of all cores, between the last two changes of the values
+	connections figure // in all states
+	diskUsed    figure // share of the storage
+
+	places *figurePlaces
 }
 
-// newFigures takes the figures from a service's newest series; last is the sample
-// before, or nil.
-func newFigures(block *exposition.Block, last *sample) *figures {
-	f := &figures{}
-	for labels, v := range block.Samples(cpuSecondsName) {
+// figure is a number that may not be known.
+type figure struct {
+	value float64
+	known bool
+}
+
+// known returns a figure, unless it is not a number that JSON could hold.
+func known(v float64) figure {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return figure{}
+	}
+	return figure{v, true}
+}
+
+// pointer returns nil for what is not known.
+func (f figure) pointer() *float64 {
+	if !f.known {
+		return nil
+	}
+	return &f.value
+}
+
+// figurePlaces is where the figures' series are in blocks of one shape. Immutable.
+type figurePlaces struct {
+	shape             exposition.Shape
+	cpu               []cpuPlace
+	connections, disk []uint32
+}
+
+type cpuPlace struct {
+	place uint32
+	idle  bool
+}
+
+func findFigures(block *exposition.Block) *figurePlaces {
+	p := &figurePlaces{shape: block.Shape()}
+	for place, labels := range block.Find(cpuSecondsName) {
+		p.cpu = append(p.cpu, cpuPlace{place, labels.Get("mode") == "idle"})
+	}
+	for place := range block.Find(connectionsName) {
+		p.connections = append(p.connections, place)
+	}
+	for place := range block.Find(diskUsedPercentName) {
+		p.disk = append(p.disk, place)
+	}
+	return p
+}
+
+// newFigures takes the figures from a service's newest series; was are those
+// before.
+func newFigures(block *exposition.Block, was figures) figures {
+	f := figures{places: was.places}
+	if f.places == nil || f.places.shape != block.Shape() {
+		f.places = findFigures(block)
+	}
+	for _, p := range f.places.cpu {
+		v := block.Value(p.place)
 		f.cpuAll += v
-		if labels.Get("mode") != "idle" {
+		if !p.idle {
 			f.cpuBusy += v
 		}
 	}
-	if last != nil && last.figures != nil {
-		was := last.figures
-		busy, all := f.cpuBusy-was.cpuBusy, f.cpuAll-was.cpuAll
-		switch {
-		case was.cpuAll == 0 || !(busy >= 0) || !(busy <= all):
-			// No counters before, or they have begun anew, or are not numbers.
-		case all == 0:
-			f.cpuUsed = was.cpuUsed
-		case f.cpuBusy < f.cpuAll: // or else idle time is not told
-			f.cpuUsed = finite(busy / all)
+	busy, all := f.cpuBusy-was.cpuBusy, f.cpuAll-was.cpuAll
+	switch {
+	case was.cpuAll == 0 || !(busy >= 0) || !(busy <= all):
+		// No counters before, or they have begun anew, or are not numbers.
+	case all == 0:
+		f.cpuUsed = was.cpuUsed
+	case f.cpuBusy < f.cpuAll: // or else idle time is not told
+		f.cpuUsed = known(busy / all)
+	}
+	if len(f.places.connections) > 0 {
+		connections := 0.0
+		for _, place := range f.places.connections {
+			connections += block.Value(place)
 		}
+		f.connections = known(connections)
 	}
-	connections, states := 0.0, 0
-	for _, v := range block.Samples(connectionsName) {
-		connections += v
-		states++
-	}
-	if states > 0 {
-		f.connections = finite(connections)
-	}
-	for _, v := range block.Samples(diskUsedPercentName) {
-		f.diskUsed = finite(v / 100)
+	for _, place := range f.places.disk {
+		f.diskUsed = known(block.Value(place) / 100)
 	}
 	return f
-}
-
-// finite returns nil for what is not a number that JSON could hold.
-func finite(v float64) *float64 {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return nil
-	}
-	return &v
 }

@@ -36,7 +36,8 @@ PostgresServer_CPUSeconds_Total{mode="idle"} %s
 PostgresServer_ActiveConnections{state="idle"} 4
 PostgresServer_FilesystemUsedPercent 62.5
 `
-	text := func(v *float64) string {
+	text := func(f figure) string {
+		v := f.pointer()
 		if v == nil {
 			return "none"
 		}
@@ -57,9 +58,9 @@ PostgresServer_FilesystemUsedPercent 62.5
 		{"nothing", "a 1\n", "a 2\n", "none none none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var last *sample
+			var last figures
 			if test.before != "" {
-				last = &sample{figures: newFigures(block(test.before), nil)}
+				last = newFigures(block(test.before), last)
 			}
 			f := newFigures(block(test.now), last)
 			if got := text(f.cpuUsed) + " " + text(f.connections) + " " + text(f.diskUsed); got != test.want {
@@ -67,10 +68,35 @@ PostgresServer_FilesystemUsedPercent 62.5
 			}
 		})
 	}
-	first := &sample{figures: newFigures(block(cpu("1", "1", "8")), nil)}
-	second := &sample{figures: newFigures(block(cpu("2", "2", "16")), first)}
+	first := newFigures(block(cpu("1", "1", "8")), figures{})
+	second := newFigures(block(cpu("2", "2", "16")), first)
 	third := newFigures(block(cpu("2", "2", "16")+rest), second)
 	if text(third.cpuUsed) != "0.2" {
 		t.Errorf("without a change of CPU time: %s", text(third.cpuUsed))
+	}
+}
+
+// Where the series are is only remembered as long as it is true.
+func TestFiguresFollowTheirSeries(t *testing.T) {
+	source := exposition.NewSource()
+	var f figures
+	for _, test := range []struct {
+		page string
+		want figure
+	}{
+		{"a 1\n" + connectionsName + " 2\nz 3\n", figure{2, true}},
+		{"a 4\n" + connectionsName + " 5\nz 6\n", figure{5, true}},
+		{"A 7\na 8\n" + connectionsName + " 9\nz 10\n", figure{9, true}},
+		{"a 11\n", figure{}},
+		{connectionsName + "{state=\"idle\"} 12\n" + connectionsName + " 13\n", figure{25, true}},
+	} {
+		page, err := source.Decode([]byte(test.page), "text/plain", unchanged{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f = newFigures(page.Block(""), f)
+		if f.connections != test.want {
+			t.Errorf("%v, not %v, of\n%s", f.connections, test.want, test.page)
+		}
 	}
 }

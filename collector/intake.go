@@ -291,7 +291,11 @@ func (w *worker) newSample(id string, block *exposition.Block, at time.Time, own
 	if old != nil && old.block != nil && old.block.Fingerprint() == block.Fingerprint() {
 		next.changedAt, next.figures = old.changedAt, old.figures
 	} else {
-		next.figures = newFigures(block, old)
+		var was figures
+		if old != nil {
+			was = old.figures
+		}
+		next.figures = newFigures(block, was)
 	}
 	w.samples[id] = next
 	if !own {

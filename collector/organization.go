@@ -94,7 +94,7 @@ type sample struct {
 	fetchedAt time.Time
 	changedAt time.Time // when the program first saw these values
 	own       bool      // came from the service's own page
-	figures   *figures  // nil if there is no block
+	figures   figures
 }
 
 // workerState is the part of a view that is plain facts.

@@ -195,9 +195,8 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	}
 	if s.block != nil {
 		o.Series = s.block.Series()
-		if f := s.sample.figures; f != nil {
-			o.CPUUsedRatio, o.Connections, o.DiskUsedRatio = f.cpuUsed, f.connections, f.diskUsed
-		}
+		f := &s.sample.figures
+		o.CPUUsedRatio, o.Connections, o.DiskUsedRatio = f.cpuUsed.pointer(), f.connections.pointer(), f.diskUsed.pointer()
 	}
 	if s.sample != nil {
 		o.LastSuccess, o.LastChange = s.sample.fetchedAt.Round(0), s.sample.changedAt.Round(0)

@@ -45,15 +45,17 @@ func (b *Block) Fingerprint() uint64 {
 	if f := b.fingerprint.Load(); f != 0 {
 		return f
 	}
-	h := xxhash.New()
-	var n [8]byte
+	var (
+		h xxhash.Digest
+		n [8]byte
+	)
+	h.Reset()
 	number := func(v uint64) {
 		binary.LittleEndian.PutUint64(n[:], v)
 		_, _ = h.Write(n[:])
 	}
 	number(b.layout.hash)
-	// The values are all over the page. To gather them waits for many of them
-	// at once.
+	// Many values at once are hashed faster than one by one.
 	var room [1024]byte
 	text := room[:0]
 	for _, v := range b.values {

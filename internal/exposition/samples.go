@@ -23,10 +23,23 @@ func (t LabelText) Get(label string) string {
 	}
 }
 
-// Samples returns the series that are called name, in the order of the page,
-// and their values. Those of histograms and summaries are not among them.
-func (b *Block) Samples(name string) iter.Seq2[LabelText, float64] {
-	return func(yield func(LabelText, float64) bool) {
+// Shape is which series a block has, to be compared: blocks of the same shape have
+// the same series in the same places, and only what these say may differ.
+type Shape struct{ layout *layout }
+
+// Shape returns the shape of the block. It differs only rarely between versions of
+// a block that have the same series.
+func (b *Block) Shape() Shape {
+	if b == nil {
+		return Shape{}
+	}
+	return Shape{b.layout}
+}
+
+// Find returns the places and the labels of the series that are called name, in the
+// order of the page. Those of histograms and summaries are not among them.
+func (b *Block) Find(name string) iter.Seq2[uint32, LabelText] {
+	return func(yield func(uint32, LabelText) bool) {
 		if b == nil || b.layout == nil {
 			return
 		}
@@ -37,10 +50,14 @@ func (b *Block) Samples(name string) iter.Seq2[LabelText, float64] {
 				continue
 			}
 			for slot := families[i].from; slot < families[i].to; slot++ {
-				if !yield(LabelText(b.layout.series[slot].text), parseValue(b.values[slot].of(b.body))) {
+				if !yield(slot, LabelText(b.layout.series[slot].text)) {
 					return
 				}
 			}
 		}
 	}
 }
+
+// Value returns the value of the series at a place that was found in a block of the
+// same shape.
+func (b *Block) Value(place uint32) float64 { return parseValue(b.values[place].of(b.body)) }
