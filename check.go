@@ -422,6 +422,9 @@ func (asIs) Epoch(string) uint64 { return 0 }
 // Class is the same of all names.
 func (asIs) Class(string) string { return "" }
 
+// Passes is true of no label.
+func (asIs) Passes(string) bool { return false }
+
 // Rewrite returns what it is given.
 func (asIs) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
 	return lset, exposition.Keep

@@ -14,6 +14,7 @@ type unchanged struct{}
 func (unchanged) Group(labels.Labels) string { return "" }
 func (unchanged) Epoch(string) uint64        { return 0 }
 func (unchanged) Class(string) string        { return "" }
+func (unchanged) Passes(string) bool         { return false }
 func (unchanged) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
 	return lset, exposition.Keep
 }

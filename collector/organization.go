@@ -185,7 +185,8 @@ func (w *worker) run(ctx context.Context) {
 	now := time.Now()
 	w.rewriter = &rewriter{
 		relabeller:   relabeller{rules: w.config.Rules, builder: labels.NewBuilder(labels.EmptyLabels())},
-		classes:      exposition.NewNameClasses(w.config.Rules),
+		scope:        exposition.NewRuleScope(w.config.Rules),
+		enriched:     w.config.EnrichLabels,
 		own:          w.c.own,
 		rulesAge:     w.rulesAge,
 		unknownNames: w.unknownNames,

@@ -75,7 +75,8 @@ func (r *relabeller) apply(lset labels.Labels, added ...labels.Label) (labels.La
 // inventory labels first, so that rules can use them. It lives for one page.
 type rewriter struct {
 	relabeller
-	classes   exposition.NameClasses // of the rules
+	scope     exposition.RuleScope
+	enriched  []EnrichLabel
 	inventory map[string]*record
 	rulesAge  uint32
 	own       names
@@ -111,7 +112,21 @@ func (r *rewriter) Class(name string) string {
 	if r.own.has(name) {
 		return name
 	}
-	return r.classes.Class(name)
+	return r.scope.Class(name)
+}
+
+// Passes implements [exposition.Rewriter]: all but the labels that say which service
+// it is, those of the inventory, and those that the rules have to do with.
+func (r *rewriter) Passes(label string) bool {
+	if label == serviceLabel || label == nameLabel || strings.HasPrefix(label, "__") {
+		return false
+	}
+	for _, l := range r.enriched {
+		if l.label == label {
+			return false
+		}
+	}
+	return r.scope.Passes(label)
 }
 
 // Rewrite implements [exposition.Rewriter].

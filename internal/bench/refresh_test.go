@@ -108,11 +108,19 @@ func cpuOf(tb testing.TB, f func()) time.Duration {
 // adapter makes the rewriter one of package exposition's.
 type adapter struct {
 	*rewriter
-	exposition.NameClasses
+	exposition.RuleScope
 }
 
 func (adapter) Group(lset labels.Labels) string { return lset.Get("postgres_service") }
 func (adapter) Epoch(string) uint64             { return 1 }
+
+func (a adapter) Passes(label string) bool {
+	switch label {
+	case "postgres_service", "postgres_region", "postgres_size", "postgres_state":
+		return false
+	}
+	return a.RuleScope.Passes(label)
+}
 
 func (a adapter) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
 	lset, keep := a.rewrite(lset)
@@ -130,7 +138,7 @@ type pipeline struct {
 }
 
 func newPipeline() *pipeline {
-	return &pipeline{source: exposition.NewSource(), rw: adapter{newRewriter(), exposition.NewNameClasses(rules())}}
+	return &pipeline{source: exposition.NewSource(), rw: adapter{newRewriter(), exposition.NewRuleScope(rules())}}
 }
 
 func (p *pipeline) refresh(tb testing.TB, body []byte) *exposition.Document {

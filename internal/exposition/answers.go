@@ -1,6 +1,8 @@
 package exposition
 
 import (
+	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -8,19 +10,20 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// answers is what a Rewriter has said while one page is made. The families of a
-// page have most of their label sets in common, and what becomes of these seldom
-// depends on the name: then the Rewriter is asked once for all, and the labels are
-// parsed and written only once.
+// answers is what a Rewriter has said of the series of one page, so that nothing is
+// asked twice. The families of a page have most of their label sets in common: what
+// became of a series becomes of all that have the same labels and a name of the same
+// class. And most of the labels of a service's series are the same: the labels that
+// pass through are put aside, the Rewriter is asked what becomes of the others, and
+// the answer is put together again.
 //
 // Its strings are pieces of the page's body. It must not outlive the making of the
 // page.
 type answers struct {
-	names map[string]*metricName
-	last  *metricName // a family's lines come one after the other
-	// classes has what was said of the series of a class, by what the series have
-	// after their names.
-	classes map[string]map[string]answer
+	names   map[string]*metricName
+	last    *metricName // a family's lines come one after the other
+	classes map[string]*nameClass
+	passes  map[string]bool   // labels
 	texts   map[string]string // label texts, for sharing
 	// expected is about how many label sets there will be that are not known.
 	expected int
@@ -31,7 +34,13 @@ type metricName struct {
 	name   string
 	family *family
 	suffix suffix
-	known  map[string]answer // of the name's class, nil if the name is its own class
+	class  *nameClass // nil if the name is its own class
+}
+
+// nameClass is what was said of the series of a class.
+type nameClass struct {
+	whole map[string]answer      // by what the series have after their names
+	parts map[string]*partAnswer // by the labels that do not pass through, as written
 }
 
 // answer is what becomes of a series.
@@ -41,24 +50,140 @@ type answer struct {
 	text  string
 }
 
+// partAnswer is what becomes of the labels of a series that do not pass through.
+type partAnswer struct {
+	group  uint32
+	slot   uint32
+	labels []writtenLabel // by name
+}
+
+// writtenLabel is a label as a label text has it.
+type writtenLabel struct{ name, text string }
+
 // resolve finds out to which group a series belongs, noGroup if it is none, and
 // what becomes of it.
 func (s *Source) resolve(series []byte, rw Rewriter) (group uint32, o outcome) {
 	n := s.nameOf(series, rw)
-	if n == nil || n.known == nil || len(series) > maxSeries {
+	if n == nil || n.class == nil || len(series) > maxSeries {
 		return s.ask(series, rw)
 	}
-	rest := series[len(n.name):]
-	a, ok := n.known[string(rest)]
+	rest := bytesAsString(series[len(n.name):])
+	a, ok := n.class.whole[rest]
 	if !ok {
-		group, o = s.ask(series, rw)
-		a = answer{group, o.slot, o.text}
-		n.known[bytesAsString(rest)] = a
+		if a, ok = s.compose(n, series, rw); !ok {
+			group, o = s.ask(series, rw)
+			a = answer{group, o.slot, o.text}
+		}
+		n.class.whole[rest] = a
 	}
 	if a.slot != 0 {
 		return a.group, outcome{slot: a.slot}
 	}
 	return a.group, outcome{sample: sample{family: n.family, suffix: n.suffix, text: a.text}}
+}
+
+// compose finds out what becomes of a series without regard to the labels that pass
+// through. It leaves everything unusual to ask: escapes, names that need quotes,
+// empty labels, and all that is not valid.
+func (s *Source) compose(n *metricName, series []byte, rw Rewriter) (answer, bool) {
+	c := cursor{b: series}
+	if err := c.series(&s.syntax); err != nil || bytes.ContainsAny(series, "\\\n") || !utf8.Valid(series) {
+		return answer{}, false
+	}
+	str := bytesAsString(series)
+	s.passing, s.others, s.key = s.passing[:0], s.others[:0], s.key[:0]
+	for _, l := range s.syntax.labels {
+		name := str[l[0]:l[1]]
+		if str[l[0]-1] == '"' || name == model.MetricNameLabel || l[2] == l[3] {
+			return answer{}, false
+		}
+		passes, known := s.answers.passes[name]
+		if !known {
+			passes = rw.Passes(strings.Clone(name))
+			s.answers.passes[name] = passes
+		}
+		if passes {
+			s.passing = append(s.passing, writtenLabel{name, str[l[2]:l[3]]})
+			continue
+		}
+		s.others = append(s.others, l)
+		s.key = append(append(append(s.key, name...), '='), str[l[2]:l[3]]...)
+		s.key = append(s.key, '"')
+	}
+	slices.SortFunc(s.passing, func(a, b writtenLabel) int { return strings.Compare(a.name, b.name) })
+	for i := 1; i < len(s.passing); i++ {
+		if s.passing[i].name == s.passing[i-1].name {
+			return answer{}, false
+		}
+	}
+	part := n.class.parts[string(s.key)]
+	if part == nil {
+		if part = s.askPart(n.name, str, rw); part == nil {
+			return answer{}, false
+		}
+		n.class.parts[string(s.key)] = part
+	}
+	if part.slot != 0 {
+		return answer{group: part.group, slot: part.slot}, true
+	}
+	if !s.join(part.labels) {
+		return answer{}, false
+	}
+	return answer{group: part.group, text: s.intern()}, true
+}
+
+// askPart asks rw about a series without the labels that pass through. It returns
+// nil if it is not valid.
+func (s *Source) askPart(name, series string, rw Rewriter) *partAnswer {
+	series = strings.Clone(series) // rw may keep what it is given
+	s.builder.Reset()
+	s.builder.Add(model.MetricNameLabel, name)
+	for _, l := range s.others {
+		s.builder.Add(series[l[0]:l[1]], series[l[2]:l[3]])
+	}
+	s.builder.Sort()
+	lset := s.builder.Labels()
+	if !wellNamed(lset) {
+		return nil
+	}
+	groupName := rw.Group(lset)
+	part := &partAnswer{group: s.groupNumber(groupName, rw)}
+	var out labels.Labels
+	if out, part.slot = s.rewrite(groupName, lset, rw); part.slot != 0 {
+		return part
+	}
+	out.Range(func(l labels.Label) {
+		if l.Name == model.MetricNameLabel || l.Value == "" {
+			return
+		}
+		text, _ := appendLabel(nil, ',', l.Name, l.Value)
+		part.labels = append(part.labels, writtenLabel{l.Name, string(text[1:])})
+	})
+	return part
+}
+
+// join makes s.text of what rw left of a series, and the labels that passed. It
+// reports false if they share a name.
+func (s *Source) join(rewritten []writtenLabel) bool {
+	s.text = s.text[:0]
+	open := byte('{')
+	passing := s.passing
+	for len(rewritten) > 0 || len(passing) > 0 {
+		switch {
+		case len(passing) == 0 || len(rewritten) > 0 && rewritten[0].name < passing[0].name:
+			s.text = append(append(s.text, open), rewritten[0].text...)
+			rewritten = rewritten[1:]
+		case len(rewritten) > 0 && rewritten[0].name == passing[0].name:
+			return false
+		default:
+			s.text = append(append(append(s.text, open), passing[0].name...), `="`...)
+			s.text = append(append(s.text, passing[0].text...), '"')
+			passing = passing[1:]
+		}
+		open = ','
+	}
+	s.text = closeLabelText(s.text, open)
+	return true
 }
 
 // nameOf returns the name of a series that has it in front, otherwise nil.
@@ -86,7 +211,8 @@ func (s *Source) nameOf(series []byte, rw Rewriter) *metricName {
 func (s *Source) newName(name, class string) *metricName {
 	if s.answers.names == nil {
 		s.answers.names = make(map[string]*metricName)
-		s.answers.classes = make(map[string]map[string]answer)
+		s.answers.classes = make(map[string]*nameClass)
+		s.answers.passes = make(map[string]bool)
 	}
 	n := &metricName{name: name}
 	s.answers.names[name] = n
@@ -95,27 +221,57 @@ func (s *Source) newName(name, class string) *metricName {
 	}
 	f, suf := s.metadata.lookup(name)
 	n.family, n.suffix = s.share(f), suf
-	if n.known = s.answers.classes[class]; n.known == nil {
-		n.known = make(map[string]answer, s.answers.expected)
-		s.answers.classes[class] = n.known
+	if n.class = s.answers.classes[class]; n.class == nil {
+		n.class = &nameClass{whole: make(map[string]answer, s.answers.expected), parts: make(map[string]*partAnswer)}
+		s.answers.classes[class] = n.class
 	}
 	return n
 }
 
-// ask asks rw about a series, and finds its family.
-func (s *Source) ask(series []byte, rw Rewriter) (number uint32, o outcome) {
+// ask asks rw about a whole series, and finds its family.
+func (s *Source) ask(series []byte, rw Rewriter) (group uint32, o outcome) {
 	lset, ok := s.labels(series)
 	if !ok {
 		return noGroup, outcome{slot: slotInvalid}
 	}
-	name := rw.Group(lset)
-	number, known := s.byName[name]
+	groupName := rw.Group(lset)
+	group = s.groupNumber(groupName, rw)
+	out, slot := s.rewrite(groupName, lset, rw)
+	if slot != 0 {
+		return group, outcome{slot: slot}
+	}
+	from, to := lset.Get(model.MetricNameLabel), out.Get(model.MetricNameLabel)
+	f, suf := s.metadata.lookup(from)
+	if to != from {
+		f, suf = f.rename(suf, to)
+	}
+	s.text = appendLabelText(s.text[:0], out)
+	return group, outcome{sample: sample{family: s.share(f), suffix: suf, text: s.intern()}}
+}
+
+// groupNumber returns the number of a group, which may be a new one.
+func (s *Source) groupNumber(name string, rw Rewriter) uint32 {
+	i, known := s.byName[name]
 	if !known {
-		number = uint32(len(s.groups))
-		s.byName[name] = number
+		i = uint32(len(s.groups))
+		s.byName[name] = i
 		s.groups = append(s.groups, group{name: name, epoch: rw.Epoch(name)})
 	}
-	return number, s.rewrite(name, lset, rw)
+	return i
+}
+
+// rewrite asks rw what becomes of labels. The slot is 0 if they are kept.
+func (s *Source) rewrite(group string, lset labels.Labels, rw Rewriter) (labels.Labels, uint32) {
+	out, decided := rw.Rewrite(group, lset)
+	switch {
+	case decided == DropRule:
+		return out, slotDropped
+	case decided == DropReserved:
+		return out, slotReserved
+	case decided != Keep || !validLabels(out):
+		return out, slotInvalid
+	}
+	return out, 0
 }
 
 // labels parses a series. It reports false for one that Prometheus would parse
@@ -152,29 +308,6 @@ func (s *Source) labels(series []byte) (labels.Labels, bool) {
 // hold names and values of 16 MiB, and panic.
 const maxSeries = 1<<24 - 1
 
-// rewrite asks rw about a series and finds its family.
-func (s *Source) rewrite(group string, lset labels.Labels, rw Rewriter) outcome {
-	from := lset.Get(model.MetricNameLabel)
-	out, decided := rw.Rewrite(group, lset)
-	switch {
-	case decided == DropRule:
-		return outcome{slot: slotDropped}
-	case decided == DropReserved:
-		return outcome{slot: slotReserved}
-	case decided != Keep || !wellNamed(out):
-		return outcome{slot: slotInvalid}
-	}
-	text, valid := s.intern(out)
-	if !valid {
-		return outcome{slot: slotInvalid}
-	}
-	f, suf := s.metadata.lookup(from)
-	if to := out.Get(model.MetricNameLabel); to != from {
-		f, suf = f.rename(suf, to)
-	}
-	return outcome{sample: sample{family: s.share(f), suffix: suf, text: text}}
-}
-
 // share makes equal families one.
 func (s *Source) share(f family) *family {
 	p := s.families[f]
@@ -185,20 +318,16 @@ func (s *Source) share(f family) *family {
 	return p
 }
 
-// intern renders a label text. Series of different families often share it. It
-// reports false for labels that are not valid UTF-8.
-func (s *Source) intern(lset labels.Labels) (string, bool) {
-	s.text = appendLabelText(s.text[:0], lset)
+// intern returns the label text in s.text. Series of different families often share
+// it.
+func (s *Source) intern() string {
 	if t, ok := s.answers.texts[string(s.text)]; ok {
-		return t, true
-	}
-	if !utf8.Valid(s.text) || !utf8.ValidString(lset.Get(model.MetricNameLabel)) {
-		return "", false
+		return t
 	}
 	t := string(s.text)
 	if s.answers.texts == nil {
 		s.answers.texts = make(map[string]string, s.answers.expected)
 	}
 	s.answers.texts[t] = t
-	return t, true
+	return t
 }

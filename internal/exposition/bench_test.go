@@ -127,17 +127,25 @@ func benchRules() []*relabel.Config {
 
 // benchRewriter adds three labels and applies three rules.
 type benchRewriter struct {
-	NameClasses
+	RuleScope
 	rules []*relabel.Config
 }
 
 func newBenchRewriter() benchRewriter {
 	rules := benchRules()
-	return benchRewriter{NewNameClasses(rules), rules}
+	return benchRewriter{NewRuleScope(rules), rules}
 }
 
 func (benchRewriter) Group(lset labels.Labels) string { return lset.Get("postgres_service") }
-func (benchRewriter) Epoch(string) uint64             { return 1 }
+func (r benchRewriter) Passes(label string) bool {
+	switch label {
+	case "postgres_service", "postgres_region", "postgres_size", "postgres_state":
+		return false
+	}
+	return r.RuleScope.Passes(label)
+}
+
+func (benchRewriter) Epoch(string) uint64 { return 1 }
 
 func (r benchRewriter) Rewrite(_ string, lset labels.Labels) (labels.Labels, Verdict) {
 	b := labels.NewBuilder(lset)

@@ -71,6 +71,11 @@
 // no rules are asked, nothing is allocated. Of a page that has not changed at
 // all the last version is returned.
 //
+// A new page, and one under new rules, costs the rules. They are asked about a name
+// and labels only as far as the [Rewriter] says that these matter to it: once for
+// all families of a service that the rules treat alike, and without the labels that
+// they do not touch. [RuleScope] reads that off the rules.
+//
 // What is kept per series is small. The text of a label set is kept once for
 // all series of a group that have it, and is written in front of a value as it
 // is. Values are references into the page as upstream sent it. The layout of a

@@ -125,6 +125,7 @@ type rules struct {
 func (r rules) Group(lset labels.Labels) string { return lset.Get(r.group) }
 func (r rules) Epoch(string) uint64             { return r.epoch }
 func (rules) Class(name string) string          { return name }
+func (rules) Passes(string) bool                { return false }
 
 func (r rules) Rewrite(group string, lset labels.Labels) (labels.Labels, Verdict) {
 	if r.calls != nil {

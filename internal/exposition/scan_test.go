@@ -26,6 +26,7 @@ type asIs struct{}
 func (asIs) Group(labels.Labels) string                                    { return "" }
 func (asIs) Epoch(string) uint64                                           { return 0 }
 func (asIs) Class(string) string                                           { return "" }
+func (asIs) Passes(string) bool                                            { return false }
 func (asIs) Rewrite(_ string, lset labels.Labels) (labels.Labels, Verdict) { return lset, Keep }
 
 // point is one series as a parser sees it.

@@ -26,6 +26,10 @@ type Rewriter interface {
 	// of their names is the same, and Rewrite leaves these names as they are. So
 	// one of them stands for all. A name that is its own class is never stood for.
 	Class(name string) string
+	// Passes tells whether a label passes through: with it or without it, Group
+	// and Rewrite say the same of a series, and Rewrite leaves it as it is.
+	// Rewrite may not be told of it, unless the name is its own class.
+	Passes(label string) bool
 	// Rewrite returns the labels under which a series is exposed, and whether it
 	// is.
 	Rewrite(group string, lset labels.Labels) (labels.Labels, Verdict)
@@ -63,6 +67,9 @@ type Source struct {
 	syntax   seriesSyntax
 	builder  labels.ScratchBuilder
 	text     []byte
+	passing  []writtenLabel
+	others   [][4]int
+	key      []byte
 	// Of the page being decoded:
 	answers answers
 	fresh   []outcome

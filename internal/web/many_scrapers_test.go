@@ -27,6 +27,7 @@ type keepAll struct{}
 func (keepAll) Group(labels.Labels) string { return "" }
 func (keepAll) Epoch(string) uint64        { return 0 }
 func (keepAll) Class(string) string        { return "" }
+func (keepAll) Passes(string) bool         { return false }
 
 func (keepAll) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
 	return lset, exposition.Keep

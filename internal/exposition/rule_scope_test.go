@@ -12,21 +12,21 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 )
 
-// relabelling applies rules, and lets names stand for each other as far as its
-// classes say.
+// relabelling applies rules, and is asked as little as their scope allows.
 type relabelling struct {
-	NameClasses
+	RuleScope
 	rules []*relabel.Config
 	epoch uint64
 	calls int
 }
 
 func newRelabelling(rules []*relabel.Config) *relabelling {
-	return &relabelling{NameClasses: NewNameClasses(rules), rules: rules}
+	return &relabelling{RuleScope: NewRuleScope(rules), rules: rules}
 }
 
 func (*relabelling) Group(lset labels.Labels) string { return lset.Get("m") }
 func (r *relabelling) Epoch(string) uint64           { return r.epoch }
+func (r *relabelling) Passes(label string) bool      { return label != "m" && r.RuleScope.Passes(label) }
 
 func (r *relabelling) Rewrite(_ string, lset labels.Labels) (labels.Labels, Verdict) {
 	r.calls++
@@ -92,7 +92,7 @@ func TestNameClasses(t *testing.T) {
 		{"unknown", []*relabel.Config{rule(relabel.Config{Action: "later"})}, "0123"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := NewNameClasses(test.rules)
+			c := NewRuleScope(test.rules)
 			numbers := map[string]int{}
 			got := ""
 			for _, n := range names {
@@ -104,6 +104,44 @@ func TestNameClasses(t *testing.T) {
 			}
 			if got != test.want {
 				t.Errorf("got %s, want %s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestPasses(t *testing.T) {
+	sources := func(names ...model.LabelName) model.LabelNames { return names }
+	re := relabel.MustNewRegexp
+	for _, test := range []struct {
+		name string
+		rule relabel.Config
+		want string // which of a, b, ab and name pass
+	}{
+		{"test", relabel.Config{Action: relabel.Keep, SourceLabels: sources("a", "__name__")}, "b ab name"},
+		{"test none", relabel.Config{Action: relabel.Drop, Regex: re("x")}, "a b ab name"},
+		{"replace", relabel.Config{Action: relabel.Replace, SourceLabels: sources("a"), TargetLabel: "b", Replacement: "$1"}, "ab name"},
+		{"write by template", relabel.Config{Action: relabel.Replace, SourceLabels: sources("name"), TargetLabel: "a$1", Replacement: "x"}, "b"},
+		{"write any", relabel.Config{Action: relabel.Replace, TargetLabel: "${1}_x", Replacement: "x"}, ""},
+		{"equal", relabel.Config{Action: relabel.KeepEqual, SourceLabels: sources("a"), TargetLabel: "b"}, "ab name"},
+		{"hash", relabel.Config{Action: relabel.HashMod, SourceLabels: sources("a"), TargetLabel: "name", Modulus: 2}, "b ab"},
+		{"uppercase", relabel.Config{Action: relabel.Uppercase, SourceLabels: sources("b"), TargetLabel: "b"}, "a ab name"},
+		{"map", relabel.Config{Action: relabel.LabelMap, Regex: re("a"), Replacement: "b"}, "name"}, // of ab, the a would be replaced if the rule were not anchored
+		{"map by template", relabel.Config{Action: relabel.LabelMap, Regex: re("(n.*)"), Replacement: "x_$1"}, "a b ab"},
+		{"map to any", relabel.Config{Action: relabel.LabelMap, Regex: re("x(.*)"), Replacement: "$1"}, ""},
+		{"drop labels", relabel.Config{Action: relabel.LabelDrop, Regex: re("a.*")}, "b name"},
+		{"keep labels", relabel.Config{Action: relabel.LabelKeep, Regex: re("a.*")}, "a ab"},
+		{"unknown", relabel.Config{Action: "later"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			scope := NewRuleScope([]*relabel.Config{rule(test.rule)})
+			var got []string
+			for _, label := range []string{"a", "b", "ab", "name"} {
+				if scope.Passes(label) {
+					got = append(got, label)
+				}
+			}
+			if g := strings.Join(got, " "); g != test.want {
+				t.Errorf("%q pass, not %q", g, test.want)
 			}
 		})
 	}
@@ -155,8 +193,9 @@ func sameLabels(r *rand.Rand) string {
 	return b.String()
 }
 
-// Whatever the rules, it must not show that a series stands for others.
-func TestNamesStandForEachOther(t *testing.T) {
+// Whatever the rules, it must not show that they are asked about a part of the series
+// only, and of these about a part of the labels.
+func TestRuleScope(t *testing.T) {
 	saved := 0
 	for seed := range uint64(1500) {
 		r := random(seed)
