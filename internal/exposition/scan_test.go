@@ -20,13 +20,14 @@ const (
 	openMetricsType = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 )
 
-// asIs leaves series alone and puts them all into one group.
+// asIs leaves series alone and puts them all into one group. It says so of some
+// labels only, so that those and the others are put together.
 type asIs struct{}
 
 func (asIs) Group(labels.Labels) string                                    { return "" }
 func (asIs) Epoch(string) uint64                                           { return 0 }
 func (asIs) Class(string) string                                           { return "" }
-func (asIs) Passes(string) bool                                            { return false }
+func (asIs) Passes(label string) bool                                      { return len(label)%2 == 0 }
 func (asIs) Rewrite(_ string, lset labels.Labels) (labels.Labels, Verdict) { return lset, Keep }
 
 // point is one series as a parser sees it.
