@@ -27,6 +27,11 @@ type answers struct {
 	texts   map[string]string // label texts, for sharing
 	// expected is about how many label sets there will be that are not known.
 	expected int
+
+	// Of the series being composed:
+	passing []writtenLabel // the labels that pass through, by name
+	others  [][4]int       // where the others are, as in seriesSyntax
+	key     []byte         // of nameClass.parts
 }
 
 // metricName is a metric name as it stands in front of its labels.
@@ -57,7 +62,8 @@ type partAnswer struct {
 	labels []writtenLabel // by name
 }
 
-// writtenLabel is a label as a label text has it.
+// writtenLabel is a label as a label text has it: all of it, or what is between the
+// quotes if it passes through.
 type writtenLabel struct{ name, text string }
 
 // resolve finds out to which group a series belongs, noGroup if it is none, and
@@ -90,56 +96,65 @@ func (s *Source) compose(n *metricName, series []byte, rw Rewriter) (answer, boo
 	if err := c.series(&s.syntax); err != nil || bytes.ContainsAny(series, "\\\n") || !utf8.Valid(series) {
 		return answer{}, false
 	}
-	str := bytesAsString(series)
-	s.passing, s.others, s.key = s.passing[:0], s.others[:0], s.key[:0]
-	for _, l := range s.syntax.labels {
-		name := str[l[0]:l[1]]
-		if str[l[0]-1] == '"' || name == model.MetricNameLabel || l[2] == l[3] {
-			return answer{}, false
-		}
-		passes, known := s.answers.passes[name]
-		if !known {
-			passes = rw.Passes(strings.Clone(name))
-			s.answers.passes[name] = passes
-		}
-		if passes {
-			s.passing = append(s.passing, writtenLabel{name, str[l[2]:l[3]]})
-			continue
-		}
-		s.others = append(s.others, l)
-		s.key = append(append(append(s.key, name...), '='), str[l[2]:l[3]]...)
-		s.key = append(s.key, '"')
+	known := &s.answers
+	if !known.divide(bytesAsString(series), s.syntax.labels, rw) {
+		return answer{}, false
 	}
-	slices.SortFunc(s.passing, func(a, b writtenLabel) int { return strings.Compare(a.name, b.name) })
-	for i := 1; i < len(s.passing); i++ {
-		if s.passing[i].name == s.passing[i-1].name {
-			return answer{}, false
-		}
-	}
-	part := n.class.parts[string(s.key)]
+	part := n.class.parts[string(known.key)]
 	if part == nil {
-		if part = s.askPart(n.name, str, rw); part == nil {
+		if part = s.askPart(n.name, series, rw); part == nil {
 			return answer{}, false
 		}
-		n.class.parts[string(s.key)] = part
+		n.class.parts[string(known.key)] = part
 	}
 	if part.slot != 0 {
 		return answer{group: part.group, slot: part.slot}, true
 	}
-	if !s.join(part.labels) {
+	if !s.join(part.labels, known.passing) {
 		return answer{}, false
 	}
 	return answer{group: part.group, text: s.intern()}, true
 }
 
+// divide divides the labels of a series into those that pass through and others. It
+// reports false for labels that cannot be taken as they are written.
+func (a *answers) divide(series string, all [][4]int, rw Rewriter) bool {
+	a.passing, a.others, a.key = a.passing[:0], a.others[:0], a.key[:0]
+	for _, l := range all {
+		name, value := series[l[0]:l[1]], series[l[2]:l[3]]
+		if series[l[0]-1] == '"' || name == model.MetricNameLabel || value == "" {
+			return false
+		}
+		passes, known := a.passes[name]
+		if !known {
+			passes = rw.Passes(strings.Clone(name))
+			a.passes[name] = passes
+		}
+		if passes {
+			a.passing = append(a.passing, writtenLabel{name, value})
+			continue
+		}
+		a.others = append(a.others, l)
+		a.key = append(append(append(a.key, name...), '='), value...)
+		a.key = append(a.key, '"') // which no value has
+	}
+	slices.SortFunc(a.passing, func(x, y writtenLabel) int { return strings.Compare(x.name, y.name) })
+	for i := 1; i < len(a.passing); i++ {
+		if a.passing[i].name == a.passing[i-1].name {
+			return false
+		}
+	}
+	return true
+}
+
 // askPart asks rw about a series without the labels that pass through. It returns
 // nil if it is not valid.
-func (s *Source) askPart(name, series string, rw Rewriter) *partAnswer {
-	series = strings.Clone(series) // rw may keep what it is given
+func (s *Source) askPart(name string, series []byte, rw Rewriter) *partAnswer {
+	str := string(series) // not a piece of the body: rw may keep what it is given
 	s.builder.Reset()
 	s.builder.Add(model.MetricNameLabel, name)
-	for _, l := range s.others {
-		s.builder.Add(series[l[0]:l[1]], series[l[2]:l[3]])
+	for _, l := range s.answers.others {
+		s.builder.Add(str[l[0]:l[1]], str[l[2]:l[3]])
 	}
 	s.builder.Sort()
 	lset := s.builder.Labels()
@@ -164,10 +179,9 @@ func (s *Source) askPart(name, series string, rw Rewriter) *partAnswer {
 
 // join makes s.text of what rw left of a series, and the labels that passed. It
 // reports false if they share a name.
-func (s *Source) join(rewritten []writtenLabel) bool {
+func (s *Source) join(rewritten, passing []writtenLabel) bool {
 	s.text = s.text[:0]
 	open := byte('{')
-	passing := s.passing
 	for len(rewritten) > 0 || len(passing) > 0 {
 		switch {
 		case len(passing) == 0 || len(rewritten) > 0 && rewritten[0].name < passing[0].name:

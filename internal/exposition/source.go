@@ -28,7 +28,7 @@ type Rewriter interface {
 	Class(name string) string
 	// Passes tells whether a label passes through: with it or without it, Group
 	// and Rewrite say the same of a series, and Rewrite leaves it as it is.
-	// Rewrite may not be told of it, unless the name is its own class.
+	// So Rewrite need not be told of it.
 	Passes(label string) bool
 	// Rewrite returns the labels under which a series is exposed, and whether it
 	// is.
@@ -67,9 +67,6 @@ type Source struct {
 	syntax   seriesSyntax
 	builder  labels.ScratchBuilder
 	text     []byte
-	passing  []writtenLabel
-	others   [][4]int
-	key      []byte
 	// Of the page being decoded:
 	answers answers
 	fresh   []outcome
