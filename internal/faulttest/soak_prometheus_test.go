@@ -29,9 +29,9 @@ const (
 	everything = "everything" // one target, with the exporter's own metrics
 	perService = "services"   // a target for each service, by discovery
 
-	soakScrapeInterval = 3 * time.Second
+	soakScrapeInterval = 5 * time.Second // and timeout, generous for a race detector on a busy machine
 	soakDiscovery      = 5 * time.Second // refresh interval
-	soakScrapeGap      = 15 * time.Second
+	soakScrapeGap      = 4 * soakScrapeInterval
 )
 
 // monitor is a real Prometheus that scrapes the exporter.
@@ -205,7 +205,7 @@ func (w *walk) follow(stop <-chan struct{}) {
 		}
 	}
 	for _, id := range w.stable {
-		if last[[2]string{perService, id}].Before(from.Add(-soakScrapeGap)) && !w.forgotten(from) {
+		if last[[2]string{perService, id}].Before(from.Add(-soakScrapeGap)) && !w.emptied(from) {
 			w.problem(from, "service %s is no target at the end", id)
 		}
 	}
@@ -218,14 +218,7 @@ func (w *walk) continuous(k scrapeKey, since time.Time) bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return slices.Contains(w.stable, k.instance) && !w.touched(since.Add(-time.Minute), k.at, "empty list")
-}
-
-// forgotten tells whether an empty list may have ended all targets.
-func (w *walk) forgotten(at time.Time) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.touched(at.Add(-time.Minute), at, "empty list")
+	return slices.Contains(w.stable, k.instance) && !w.touched(since.Add(-soakBelief), k.at, "empty list")
 }
 
 // scrapes returns what Prometheus has stored after one moment and up to another.
@@ -378,5 +371,5 @@ func (w *walk) listedNothing(line string) bool {
 	_, after, _ := strings.Cut(line, "ts=")
 	stamp, _, _ := strings.Cut(after, " ")
 	at, err := time.Parse(time.RFC3339Nano, stamp)
-	return err == nil && w.touched(at.Add(-time.Minute), at, "empty list")
+	return err == nil && w.touched(at.Add(-soakBelief), at, "empty list")
 }

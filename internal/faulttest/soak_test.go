@@ -29,6 +29,7 @@ const (
 	soakMaxAge   = 2 * time.Minute
 	soakExpiry   = 150 * time.Second
 	soakSlack    = 20 * time.Second
+	soakBelief   = time.Minute // for how long an empty list may have effects
 	soakServices = 12
 	soakStable   = 8 // of them are never touched
 )
@@ -425,6 +426,7 @@ func (w *walk) verify(stop <-chan struct{}) {
 			g.add(w, s)
 		}
 		w.check(g)
+		w.discover()
 		if n%30 == 0 {
 			w.mark()
 		}
@@ -432,6 +434,32 @@ func (w *walk) verify(stop <-chan struct{}) {
 			w.e.browse()
 		}
 	}
+}
+
+// discover checks that discovery never leaves out a service that is there, and is
+// sure of itself unless the list was empty.
+func (w *walk) discover() {
+	at := time.Now()
+	code, body, err := w.e.try(http.MethodGet, "/sd")
+	if w.emptied(time.Now()) && (code == http.StatusOK || code == http.StatusServiceUnavailable) {
+		return
+	}
+	if err != nil || code != http.StatusOK {
+		w.problem(at, "discovery: %d, %v: %.200s", code, err, body)
+		return
+	}
+	for _, id := range w.stable {
+		if !strings.Contains(body, id) {
+			w.problem(at, "discovery leaves out service %s", id)
+		}
+	}
+}
+
+// emptied tells whether an empty list may have an effect at a moment.
+func (w *walk) emptied(at time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.touched(at.Add(-soakBelief), at, "empty list")
 }
 
 // remember keeps what upstream says at the present refresh.
@@ -509,7 +537,7 @@ func (w *walk) check(g glimpse) {
 	}
 	good := w.lastGood(g.at)
 	// Said twice, an empty list is believed.
-	due := g.at.Sub(good) < soakMaxAge-soakSlack && !w.touched(g.at.Add(-time.Minute), g.at, "empty list")
+	due := g.at.Sub(good) < soakMaxAge-soakSlack && !w.touched(g.at.Add(-soakBelief), g.at, "empty list")
 	calm := w.calm(g.at)
 	w.mu.Unlock()
 
@@ -657,6 +685,7 @@ func (w *walk) judge() {
 		fmt.Fprintf(table, "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", name, r.scrapes, r.failed, r.values, r.wrong, r.missing, r.backward,
 			r.oldest.Round(time.Second), r.slowest.Round(time.Millisecond))
 	}
+	fmt.Fprintln(table, "(the page of a service fails once its data has expired)")
 	fmt.Fprintln(table, "\nof the exporter\tbeginning\tend")
 	fmt.Fprintf(table, "goroutines\t%v\t%v\n", first.goroutines, last.goroutines)
 	fmt.Fprintf(table, "file descriptors\t%v\t%v\n", first.fds, last.fds)
