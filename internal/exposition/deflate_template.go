@@ -74,10 +74,10 @@ func newDeflateTemplate(d *Document, reach int) *deflateTemplate {
 	t.size = len(t.code.header) + m.weights.bits(t.code)/8
 	b := templateBuilder{deflateTemplate: t, tokens: m.tokens, lengths: make(map[int]uint32)}
 	d.eachTextLine(func(text, _ []byte, _ int64) { b.add(text) })
-	t.bits = append(b.symbols.out, byte(b.symbols.acc))
-	t.bits = slices.Clip(append(t.bits, make([]byte, 8)...))
-	t.steps = slices.Clip(t.steps)
-	t.texts = slices.Clip(t.texts)
+	b.symbols.out = append(b.symbols.out, byte(b.symbols.acc))
+	t.bits = fit(append(b.symbols.out, make([]byte, 8)...))
+	t.steps = fit(t.steps)
+	t.texts = slices.Clone(t.texts)
 	return t
 }
 

@@ -247,18 +247,18 @@ func TestHuffmanLengths(t *testing.T) {
 	for _, tc := range []struct {
 		weights []uint32
 		limit   int
-		want    string
+		want    []uint8
 	}{
-		{[]uint32{1, 1}, 15, "[1 1]"},
-		{[]uint32{0, 5, 0}, 15, "[1 1 0]"},
-		{[]uint32{0, 0, 0}, 15, "[1 1 0]"},
-		{[]uint32{1, 1, 2, 4}, 15, "[3 3 2 1]"},
-		{[]uint32{1, 1, 2, 4}, 2, "[2 2 2 2]"},
-		{[]uint32{1, 2, 4, 8, 16}, 3, "[3 3 3 3 1]"},
-		{[]uint32{8, 0, 1, 1, 1, 1, 8}, 7, "[2 0 4 4 4 4 1]"},
+		{[]uint32{1, 1}, 15, []uint8{1, 1}},
+		{[]uint32{0, 5, 0}, 15, []uint8{1, 1, 0}},
+		{[]uint32{0, 0, 0}, 15, []uint8{1, 1, 0}},
+		{[]uint32{1, 1, 2, 4}, 15, []uint8{3, 3, 2, 1}},
+		{[]uint32{1, 1, 2, 4}, 2, []uint8{2, 2, 2, 2}},
+		{[]uint32{1, 2, 4, 8, 16}, 3, []uint8{3, 3, 3, 3, 1}},
+		{[]uint32{8, 0, 1, 1, 1, 1, 8}, 7, []uint8{2, 0, 4, 4, 4, 4, 1}},
 	} {
-		if got := fmt.Sprint(huffmanLengths(tc.weights, tc.limit)); got != tc.want {
-			t.Errorf("%d, limit %d: got %s, want %s", tc.weights, tc.limit, got, tc.want)
+		if got := huffmanLengths(tc.weights, tc.limit); !bytes.Equal(got, tc.want) {
+			t.Errorf("%d, limit %d: got %d, want %d", tc.weights, tc.limit, got, tc.want)
 		}
 	}
 	r := random(1)
