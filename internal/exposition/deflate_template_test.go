@@ -50,8 +50,9 @@ func checkGzip(tb testing.TB, docs ...*Document) Body {
 }
 
 // checkTemplate compresses a document by the template of another one of the same
-// plan, whether or not that is what Encode would do.
-func checkTemplate(tb testing.TB, of, d *Document, reach int) {
+// plan, whether or not that is what Encode would do. It reports false if matches
+// are out of reach.
+func checkTemplate(tb testing.TB, of, d *Document, reach int) bool {
 	tb.Helper()
 	t := newDeflateTemplate(of, reach)
 	enc := t.compress(d)
@@ -59,7 +60,7 @@ func checkTemplate(tb testing.TB, of, d *Document, reach int) {
 		if of == d {
 			tb.Fatal("a template is not good for its own document")
 		}
-		return // out of reach
+		return false
 	}
 	page := append([]byte(gzipHeader), enc.chunks[0]...)
 	page = append(page, gzipTrailer(enc.sums)...)
@@ -69,6 +70,7 @@ func checkTemplate(tb testing.TB, of, d *Document, reach int) {
 	if d == of && len(enc.chunks[0]) > t.size+16 {
 		tb.Errorf("%d bytes, %d were expected", len(enc.chunks[0]), t.size)
 	}
+	return true
 }
 
 // revalue gives all samples other values. Some pages have long ones, some short
@@ -162,23 +164,55 @@ func TestDeflateTemplates(t *testing.T) {
 // and longer.
 func TestDeflateTemplateAtTheEndOfTheWindow(t *testing.T) {
 	long := strings.Repeat("long", 20_000)
-	pages := map[string]string{"long labels": fmt.Sprintf("a{b=%q} 1\na{b=%q,c=\"d\"} 2\nb{b=%q} 2\n", long, long, long)}
-	for _, n := range []int{100, 110, 120, 130} {
+	pages := map[string]string{"long labels": fmt.Sprintf("a{b=%q} 1\na{b=%q,c=\"d\"} 1\nb{b=%q} 1\n", long, long, long)}
+	for _, n := range []int{100, 110, 120, 125, 130} {
 		var b strings.Builder
 		for f := range 3 {
 			for i := range n {
-				fmt.Fprintf(&b, "family_%d{id=\"%016x%016x\",text=%q} 1\n", f, random(uint64(i)).Uint64(), random(uint64(i)).Uint64(), strings.Repeat("x", 180))
+				id := random(uint64(i))
+				fmt.Fprintf(&b, "family_%d{id=\"%016x%016x\",text=%q} 1\n", f, id.Uint64(), id.Uint64(), strings.Repeat("x", 180))
 			}
 		}
 		pages[fmt.Sprint(n)] = b.String()
 	}
 	var short strings.Builder
-	for i := range 30_000 {
-		fmt.Fprintf(&short, "a%x 1\n", i)
+	for f := range 2 {
+		for i := range 1500 {
+			fmt.Fprintf(&short, "a%d{b=\"%08x\"} 1\n", f, random(uint64(i)).Uint32())
+		}
 	}
 	pages["short lines"] = short.String()
+	noise := make([]byte, 2000)
+	for i, r := 0, random(1); i < len(noise); i++ {
+		noise[i] = byte('a' + r.IntN(26))
+	}
+	pages["noise"] = fmt.Sprintf("a{b=%q} 1\n", noise)
+	outOfReach := 0
 	for name, body := range pages {
-		t.Run(name, func(t *testing.T) { checkTemplates(t, body, 3) })
+		t.Run(name, func(t *testing.T) {
+			s := NewSource()
+			var m Merger
+			docs := make([]*Document, 0, 4)
+			for _, value := range []string{"1", "1.5", "1234.5678", "1.2345678901234567e+100"} {
+				page, err := s.Decode([]byte(strings.ReplaceAll(body, " 1\n", " "+value+"\n")), textType, asIs{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				d := m.Merge(parts(page)...)
+				docs = append(docs, d)
+				checkGzip(t, d)
+			}
+			for _, of := range docs {
+				for _, d := range docs {
+					if !checkTemplate(t, of, d, 1) {
+						outOfReach++
+					}
+				}
+			}
+		})
+	}
+	if outOfReach == 0 {
+		t.Error("everything was always in reach")
 	}
 }
 
@@ -218,6 +252,31 @@ func TestDeflateTemplateIsGivenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkGzip(t, m.Merge(stamped(random(uint64(i)), parts(page))...))
+	}
+}
+
+// Where plans don't last, templates would cost more than they save.
+func TestDeflateTemplateHasPatience(t *testing.T) {
+	s := NewSource()
+	var m Merger
+	smaller := 0
+	const plans = 10
+	for n := range plans {
+		f := newFleet(30 + n)
+		var sizes []int64
+		for range 3 {
+			page, err := s.Decode(f.page(), textType, rules{group: "postgres_service"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sizes = append(sizes, checkGzip(t, m.Merge(parts(page)...)).Len)
+		}
+		if sizes[2] < sizes[0]*98/100 {
+			smaller++
+		}
+	}
+	if smaller == 0 || smaller == plans {
+		t.Errorf("%d of %d short-lived plans had a template", smaller, plans)
 	}
 }
 
