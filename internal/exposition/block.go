@@ -148,6 +148,7 @@ func (b *blockBuilder) intern(lset labels.Labels) string {
 
 func (b *blockBuilder) build() *Block {
 	l, slots := buildLayout(b.samples)
+	l.gather()
 	blk := &Block{layout: l, body: b.body, values: make([]span, len(l.series))}
 	if b.stamped {
 		blk.stamps = make([]int64, len(l.series))

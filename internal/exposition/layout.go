@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sort"
 	"strconv"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -93,6 +94,35 @@ func buildLayout(samples []sample) (*layout, []uint32) {
 	l.families = slices.Clip(l.families)
 	l.hash = l.sum()
 	return l, slots
+}
+
+// gather moves the label texts of a layout that is going to be kept to one piece of
+// memory. Where they are, they have been made among much that is not kept, and
+// would hold on to the pages of the heap around them.
+func (l *layout) gather() {
+	var (
+		places = make(map[string]int, len(l.series))
+		texts  []string
+		size   = 0
+		all    strings.Builder
+	)
+	for i := range l.series {
+		t := l.series[i].text
+		if _, known := places[t]; !known {
+			places[t] = size
+			texts = append(texts, t)
+			size += len(t)
+		}
+	}
+	all.Grow(size)
+	for _, t := range texts {
+		all.WriteString(t)
+	}
+	for i := range l.series {
+		s := &l.series[i]
+		at := places[s.text]
+		s.text = all.String()[at : at+len(s.text)]
+	}
 }
 
 func (l *layout) sum() uint64 {

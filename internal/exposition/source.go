@@ -313,6 +313,7 @@ func (s *Source) rebuildGroup(g *group, sc *scan, numbers []uint32, stale bool, 
 	}
 	if g.layout == nil || !g.layout.equal(l) {
 		g.layout = l
+		l.gather()
 	}
 }
 
