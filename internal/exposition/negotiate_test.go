@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 )
 
@@ -86,4 +87,27 @@ func TestNegotiateEncoding(t *testing.T) {
 			t.Errorf("%q: got %s, want %s", c.accept, got, c.want)
 		}
 	}
+}
+
+// Whatever a client sends, it gets nothing that it does not speak of, and it does not
+// matter whether it sends one header or two.
+func FuzzNegotiate(f *testing.F) {
+	f.Add("application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,text/plain;version=0.0.4;q=0.3,*/*;q=0.2", "gzip, zstd;q=0.5", true)
+	f.Add("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", "*;q=0.1,identity;q=0", false)
+	f.Add(";;,q=1,text/plain;q=x,/", "x-gzip;q=1e-9", true)
+	f.Fuzz(func(t *testing.T, accept, encoding string, prefer bool) {
+		format, enc := Negotiate(http.Header{"Accept": {accept}, "Accept-Encoding": {encoding}}, prefer)
+		twice := http.Header{"Accept": strings.SplitN(accept, ",", 2), "Accept-Encoding": strings.SplitN(encoding, ",", 2)}
+		if f2, e2 := Negotiate(twice, prefer); f2 != format || e2 != enc {
+			t.Errorf("%q, %q in two headers get %s, %s instead of %s, %s", accept, encoding, f2, e2, format, enc)
+		}
+		accept, encoding = strings.ToLower(accept), strings.ToLower(encoding)
+		if s := format.syntax(); s == syntaxOpenMetrics && !strings.Contains(accept, mediaOpenMetrics) ||
+			s == syntaxProtobuf && !strings.Contains(accept, mediaProtobuf) {
+			t.Errorf("%q gets %s", accept, format)
+		}
+		if enc != Identity && !strings.Contains(encoding, string(enc)) && (enc != Gzip || !strings.Contains(encoding, "*")) {
+			t.Errorf("%q gets %s", encoding, enc)
+		}
+	})
 }

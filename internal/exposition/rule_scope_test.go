@@ -193,50 +193,68 @@ func sameLabels(r *rand.Rand) string {
 	return b.String()
 }
 
+// checkRuleScope decodes a page and what it mutates to, under rules of the seed, and
+// returns how often the rules need not have been asked.
+func checkRuleScope(t *testing.T, seed uint64, body string) (saved int) {
+	t.Helper()
+	r := random(seed)
+	var rules []*relabel.Config
+	for range 1 + r.IntN(2) {
+		rules = append(rules, randomRule(r))
+	}
+	fast, slow := newRelabelling(rules), newRelabelling(rules)
+	s, reference := NewSource(), NewSource()
+	for range 3 {
+		if r.IntN(3) == 0 {
+			fast.epoch++
+			slow.epoch++
+		}
+		page, err := s.Decode([]byte(body), textType, fast)
+		want, wantErr := reference.Decode([]byte(body), textType, byName{slow})
+		if (err == nil) != (wantErr == nil) {
+			t.Fatalf("seed %d: %v, want %v", seed, err, wantErr)
+		}
+		if err == nil {
+			comparePages(t, want, page)
+			g, w := identity(t, TextUTF8, Merge(parts(page)...)), identity(t, TextUTF8, Merge(parts(want)...))
+			if !bytes.Equal(g, w) {
+				t.Errorf("got\n%s\nwant\n%s", g, w)
+			}
+		}
+		if t.Failed() {
+			for _, c := range rules {
+				t.Logf("%+v", *c)
+			}
+			t.Fatalf("seed %d:\n%s", seed, body)
+		}
+		body = mutate(r, body)
+	}
+	return slow.calls - fast.calls
+}
+
 // Whatever the rules, it must not show that they are asked about a part of the series
 // only, and of these about a part of the labels.
 func TestRuleScope(t *testing.T) {
 	saved := 0
 	for seed := range uint64(1500) {
-		r := random(seed)
-		var rules []*relabel.Config
-		for range 1 + r.IntN(2) {
-			rules = append(rules, randomRule(r))
-		}
-		fast, slow := newRelabelling(rules), newRelabelling(rules)
-		s, reference := NewSource(), NewSource()
+		r := random(seed + 1<<32)
 		body := sameLabels(r)
 		if r.IntN(3) == 0 {
 			body = randomPage(r)
 		}
-		for range 3 {
-			if r.IntN(3) == 0 {
-				fast.epoch++
-				slow.epoch++
-			}
-			page, err := s.Decode([]byte(body), textType, fast)
-			want, wantErr := reference.Decode([]byte(body), textType, byName{slow})
-			if (err == nil) != (wantErr == nil) {
-				t.Fatalf("seed %d: %v, want %v", seed, err, wantErr)
-			}
-			if err == nil {
-				comparePages(t, want, page)
-				g, w := identity(t, TextUTF8, Merge(parts(page)...)), identity(t, TextUTF8, Merge(parts(want)...))
-				if !bytes.Equal(g, w) {
-					t.Errorf("got\n%s\nwant\n%s", g, w)
-				}
-			}
-			if t.Failed() {
-				for _, c := range rules {
-					t.Logf("%+v", *c)
-				}
-				t.Fatalf("seed %d:\n%s", seed, body)
-			}
-			body = mutate(r, body)
-		}
-		saved += slow.calls - fast.calls
+		saved += checkRuleScope(t, seed, body)
 	}
 	if saved < 1000 {
 		t.Errorf("only %d questions were saved", saved)
 	}
+}
+
+func FuzzRelabel(f *testing.F) {
+	for i, s := range textSeeds {
+		f.Add(uint64(i), s)
+	}
+	for i := range uint64(20) {
+		f.Add(i, sameLabels(random(i)))
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, body string) { checkRuleScope(t, seed, body) })
 }
