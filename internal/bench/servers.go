@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -112,6 +114,9 @@ func exporter(ctx context.Context, o *order, _ *offer) (http.Handler, map[string
 	handler, err := web.NewHandler(web.Options{Collector: c, Own: registry, Name: "Bench"})
 	if err != nil {
 		return nil, nil, err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(25) // as the program does
 	}
 	go func() { _ = c.Run(ctx) }()
 	if err := c.WaitFirstRefresh(ctx); err != nil {

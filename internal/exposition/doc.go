@@ -69,7 +69,9 @@
 // compared with the one that came next on the last page, and if its series is
 // the same all that is left to do is to read the number: no labels are parsed,
 // no rules are asked, nothing is allocated. Of a page that has not changed at
-// all the last version is returned.
+// all the last version is returned. Texts and not hashes are compared: they lie in
+// memory in the order of the page, so that it costs no more, and no value can ever
+// be taken for that of another series.
 //
 // A new page, and one under new rules, costs the rules. They are asked about a name
 // and labels only as far as the [Rewriter] says that these matter to it: once for
@@ -80,8 +82,9 @@
 //
 // What is kept per series is small. The text of a label set is kept once for
 // all series of a group that have it, and is written in front of a value as it
-// is. Values are references into the page as upstream sent it. The layout of a
-// group is shared by all versions of its block as long as no series comes or
+// is. Of the page as upstream sent it nothing is kept but the values and, to know
+// the lines of the next one by, the texts in front of them, each once. The layout
+// of a group is shared by all versions of its block as long as no series comes or
 // goes, and a Merger that sees the same layouts again need not look for
 // duplicates again.
 //
