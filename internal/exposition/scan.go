@@ -101,7 +101,10 @@ func newScan(size int, last *memory) *scan {
 	if n := len(last.lines); n > 0 {
 		lines, values = n+n/64, last.values+last.values/32
 	}
-	return &scan{size: size, values: make([]byte, 0, values), ends: make([]uint32, 0, lines)}
+	return &scan{
+		size: size, values: make([]byte, 0, values), ends: make([]uint32, 0, lines),
+		meta: make([]byte, 0, last.meta),
+	}
 }
 
 // value returns what a line says, as a piece of values.
@@ -226,6 +229,7 @@ type freshLine struct {
 type memory struct {
 	lines  []line
 	values int // how much text their values were
+	meta   int // how much text there was besides
 	next   int // the line after the last one found
 	high   int // the line after the furthest one found
 	index  []uint32
@@ -444,10 +448,11 @@ func (c *cursor) meta() (metaLine, error) {
 	rest := c.b[c.i+1:]
 	word := bytes.TrimLeft(rest, " \t")
 	if len(word) < len(rest) && len(word) > 4 && (word[4] == ' ' || word[4] == '\t') {
-		switch kind := string(word[:4]); kind {
-		case metaHelp, metaType:
-			m.kind = kind
-			c.i = len(c.b) - len(word) + 4
+		switch string(word[:4]) {
+		case metaHelp:
+			m.kind = metaHelp
+		case metaType:
+			m.kind = metaType
 		}
 	}
 	if m.kind == metaComment {
@@ -458,6 +463,7 @@ func (c *cursor) meta() (metaLine, error) {
 		return m, nil
 	}
 
+	c.i = len(c.b) - len(word) + len(m.kind)
 	switch next := c.token(); {
 	case next == '"':
 		if err := c.quoted(false); err != nil {

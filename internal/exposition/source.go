@@ -113,7 +113,7 @@ func (s *Source) Decode(body []byte, contentType string, rw Rewriter) (*Page, er
 		return nil, &ParseError{Line: 1, Reason: errTooLong.Error()}
 	}
 	var (
-		last = &memory{lines: s.scan.lines, values: len(s.scan.values)}
+		last = &memory{lines: s.scan.lines, values: len(s.scan.values), meta: len(s.scan.meta)}
 		sc   *scan
 		err  error
 	)
