@@ -81,7 +81,9 @@ func scanOpenMetrics(body []byte, last *memory) (*scan, error) {
 			series, stamp, _ := p.Series()
 			from := offset(series)
 			value := body[from+len(series)+1:]
-			value = value[:bytes.IndexAny(value, " \n")]
+			if end := bytes.IndexAny(value, " \n"); end >= 0 {
+				value = value[:end]
+			} // else the page breaks off, or so it seems to the parser, which refuses it next
 			ts := int64(noTimestamp)
 			if stamp != nil {
 				ts = *stamp
