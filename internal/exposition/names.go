@@ -164,7 +164,7 @@ func unescape(s string, quote bool) string {
 // written, without their quotes; the rest is the text of what follows. It
 // reports false when no label is left.
 func cutLabel(text string) (name, value, rest string, quoted, ok bool) {
-	if len(text) < 2 || text[0] == '}' || text[0] == ' ' {
+	if len(text) < 2 || text[0] == '}' || text[0] == ' ' || text[1] == '}' { // that is {}, an exemplar's
 		return "", "", text, false, false
 	}
 	text = text[1:] // { or ,
