@@ -267,9 +267,9 @@ type link struct {
 	target  atomic.Pointer[string]
 
 	mu       sync.Mutex
-	listener net.Listener
+	listener net.Listener // nil while connections are refused
 	conns    map[net.Conn]struct{}
-	closed   bool
+	hangUps  int
 
 	silent atomic.Bool  // nothing passes, nothing ends
 	cut    atomic.Int64 // bytes of an answer after which the connection is reset, 0 for never
@@ -283,12 +283,7 @@ func newLink(t *testing.T, target string) *link {
 	l := &link{t: t, address: net.JoinHostPort(own.String(), "0"), conns: map[net.Conn]struct{}{}}
 	l.target.Store(&target)
 	l.listen()
-	t.Cleanup(func() {
-		l.mu.Lock()
-		l.closed = true
-		l.mu.Unlock()
-		l.refuse()
-	})
+	t.Cleanup(l.refuse)
 	return l
 }
 
@@ -319,10 +314,11 @@ func (l *link) listen() {
 	}()
 }
 
-// hang up on whoever is connected.
+// hangUp hangs up on whoever is connected, or about to be.
 func (l *link) hangUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.hangUps++
 	for c := range l.conns {
 		_ = c.Close()
 	}
@@ -359,26 +355,31 @@ func (l *link) redirect(target string) {
 	l.hangUp()
 }
 
-func (l *link) register(conns ...net.Conn) bool {
+// register takes in connections that were made after so many calls of hangUp.
+func (l *link) register(hangUps int, conns ...net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	late := l.listener == nil || l.hangUps != hangUps
 	for _, c := range conns {
-		if l.closed {
+		if late {
 			_ = c.Close()
 			continue
 		}
 		l.conns[c] = struct{}{}
 	}
-	return !l.closed
+	return !late
 }
 
 func (l *link) serve(client net.Conn) {
+	l.mu.Lock()
+	hangUps := l.hangUps
+	l.mu.Unlock()
 	server, err := net.Dial("tcp", *l.target.Load())
 	if err != nil {
 		_ = client.Close()
 		return
 	}
-	if !l.register(client, server) {
+	if !l.register(hangUps, client, server) {
 		return
 	}
 	done := make(chan struct{}, 2)
