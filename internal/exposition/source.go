@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -233,14 +234,17 @@ func (s *Source) apply(sc *scan, meta *metadata, body []byte, rw Rewriter) {
 		}
 	}
 	if changed {
+		if !slices.Contains(stale, true) {
+			s.answers = answers{} // nothing more is asked, and layouts have texts of their own
+		}
 		s.rebuild(sc, stale, dirty, rw)
+		s.answers, s.fresh = answers{}, nil // before more memory is needed
 		s.keepTexts(sc)
 		if len(s.left) > 0 {
 			s.fillLeft()
 		}
 		s.settleGroups(sc)
 	}
-	s.answers, s.fresh = answers{}, nil
 	sc.fresh, sc.moved, sc.changed = nil, nil, false
 	s.scan = sc
 	s.page = s.newPage(sc, changed)
@@ -396,7 +400,10 @@ func (s *Source) outcome(g *group, l *line, stale bool, rw Rewriter) outcome {
 		}
 	case l.slot == slotDuplicate:
 	case l.slot >= slotFresh:
-		return s.fresh[l.slot-slotFresh]
+		fresh := &s.fresh[l.slot-slotFresh]
+		v := *fresh
+		*fresh = outcome{} // so that a new page's texts are not in memory twice
+		return v
 	case known:
 		ref := g.layout.series[l.slot]
 		return outcome{sample: sample{family: g.layout.familyOf(l.slot), suffix: ref.suffix, text: ref.text}}
