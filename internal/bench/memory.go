@@ -13,6 +13,7 @@ import (
 const (
 	mostPagesRetained = 2.5
 	mostPeakMB        = 400
+	memoryLimit       = 340 << 20 // GOMEMLIMIT, with which that is to be had
 	churnPercent      = 5
 	churnServices     = 200
 )
@@ -28,8 +29,10 @@ func memory(ctx context.Context, s *settings) error {
 		return err
 	}
 	for _, e := range s.encodings {
-		if err := peak(ctx, s, n, e, page); err != nil {
-			return err
+		for _, limit := range []int64{0, memoryLimit} {
+			if err := peak(ctx, s, n, e, page, limit); err != nil {
+				return err
+			}
 		}
 	}
 	return churn(ctx, s)
@@ -43,7 +46,7 @@ func pollInterval(n int) time.Duration {
 func retained(ctx context.Context, s *settings, n int) (page int64, err error) {
 	// Long enough that nothing is under way after a third of it.
 	interval := 4 * pollInterval(n)
-	up, exporter, err := fleet(ctx, n, time.Millisecond, interval)
+	up, exporter, err := fleet(ctx, n, time.Millisecond, interval, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -83,9 +86,10 @@ func retained(ctx context.Context, s *settings, n int) (page int64, err error) {
 	return page, nil
 }
 
-// peak scrapes without a pause while every poll brings new values.
-func peak(ctx context.Context, s *settings, n int, encoding string, page int64) error {
-	up, exporter, err := fleet(ctx, n, time.Millisecond, pollInterval(n))
+// peak scrapes without a pause while every poll brings new values, of an exporter with
+// a GOMEMLIMIT unless that is 0.
+func peak(ctx context.Context, s *settings, n int, encoding string, page, limit int64) error {
+	up, exporter, err := fleet(ctx, n, time.Millisecond, pollInterval(n), limit)
 	if err != nil {
 		return err
 	}
@@ -115,19 +119,22 @@ func peak(ctx context.Context, s *settings, n int, encoding string, page int64) 
 	if err != nil {
 		return err
 	}
-	should := ""
+	should, limited := "", "no GOMEMLIMIT"
 	if encoding == "gzip" {
 		should = fmt.Sprintf(" (should be at most %d MB)", mostPeakMB)
 	}
-	_, _ = fmt.Fprintf(s.out, "  peak RSS, %d scrapers, %-8s %12s %s, %.2f identity pages%s, %d scrapes during %d refreshes\n",
-		scrapers, encoding, "", megabytes(u.PeakRSS), float64(u.PeakRSS)/float64(page), should, scrapes, *fetched)
+	if limit > 0 {
+		limited = fmt.Sprintf("GOMEMLIMIT=%dMiB", limit>>20)
+	}
+	_, _ = fmt.Fprintf(s.out, "  peak RSS, %d scrapers, %-8s  %-17s %s, %.2f identity pages%s, %d scrapes during %d refreshes\n",
+		scrapers, encoding, limited, megabytes(u.PeakRSS), float64(u.PeakRSS)/float64(page), should, scrapes, *fetched)
 	return nil
 }
 
 // churn replaces some services before every refresh.
 func churn(ctx context.Context, s *settings) error {
 	_, _ = fmt.Fprintf(s.out, "%d services, %d %% replaced at each of %d refreshes\n", churnServices, churnPercent, s.refreshes)
-	up, exporter, err := fleet(ctx, churnServices, 24*time.Hour, 20*time.Millisecond)
+	up, exporter, err := fleet(ctx, churnServices, 24*time.Hour, 20*time.Millisecond, 0)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ type order struct {
 	Org      string
 	KeyID    string
 	Secret   string
+
+	MemoryLimit int64 // as by GOMEMLIMIT, 0 for none
 }
 
 // offer is what a child answers, in one line: where it serves.

@@ -73,7 +73,7 @@ func refresh(ctx context.Context, s *settings) error {
 func refreshFleet(ctx context.Context, s *settings, n int, t *table) error {
 	// The interval leaves time for a refresh on a busy machine.
 	interval := max(s.duration, time.Duration(n)*300*time.Microsecond)
-	up, exporter, err := fleet(ctx, n, time.Millisecond, interval)
+	up, exporter, err := fleet(ctx, n, time.Millisecond, interval, 0)
 	if err != nil {
 		return err
 	}

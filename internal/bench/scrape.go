@@ -40,13 +40,13 @@ func scrape(ctx context.Context, s *settings) error {
 }
 
 // fleet is an upstream and an exporter of it.
-func fleet(ctx context.Context, n int, refreshed, polled time.Duration) (up, exporter *process, err error) {
+func fleet(ctx context.Context, n int, refreshed, polled time.Duration, memoryLimit int64) (up, exporter *process, err error) {
 	up, err = start(ctx, "upstream", order{Services: n, Interval: refreshed})
 	if err != nil {
 		return nil, nil, err
 	}
 	exporter, err = start(ctx, "exporter", order{
-		Upstream: up.URL, Org: up.Org, KeyID: up.KeyID, Secret: up.Secret, Interval: polled,
+		Upstream: up.URL, Org: up.Org, KeyID: up.KeyID, Secret: up.Secret, Interval: polled, MemoryLimit: memoryLimit,
 	})
 	if err != nil {
 		up.stop()
@@ -56,7 +56,7 @@ func fleet(ctx context.Context, n int, refreshed, polled time.Duration) (up, exp
 }
 
 func scrapeFleet(ctx context.Context, s *settings, n int, t *table) error {
-	up, exporter, err := fleet(ctx, n, time.Hour, time.Hour)
+	up, exporter, err := fleet(ctx, n, time.Hour, time.Hour, 0)
 	if err != nil {
 		return err
 	}

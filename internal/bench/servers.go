@@ -118,6 +118,9 @@ func exporter(ctx context.Context, o *order, _ *offer) (http.Handler, map[string
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(25) // as the program does
 	}
+	if o.MemoryLimit > 0 {
+		debug.SetMemoryLimit(o.MemoryLimit)
+	}
 	go func() { _ = c.Run(ctx) }()
 	if err := c.WaitFirstRefresh(ctx); err != nil {
 		return nil, nil, err
