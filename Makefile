@@ -29,13 +29,14 @@ demo: ## Run the exporter on an embedded, simulated upstream.
 test: ## All tests that need only Go and a C compiler (for the race detector).
 	$(GO) test -race ./...
 
+# -count=1: go test does not know that the program under test has changed.
 .PHONY: test-e2e
 test-e2e: ## Against a real Prometheus, as Go packages; the first build takes minutes.
-	cd internal/e2e && $(GO) test -race ./...
+	cd internal/e2e && $(GO) test -race -count=1 ./...
 
 .PHONY: test-packaging
 test-packaging: ## Chart, manifests, image and workflow files against what reads them.
-	cd internal/packagingtest && $(GO) test ./...
+	cd internal/packagingtest && $(GO) test -count=1 ./...
 
 .PHONY: test-slow
 test-slow: ## The same against a real API server, BuildKit and goreleaser; builds them first.
