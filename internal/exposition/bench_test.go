@@ -5,25 +5,18 @@ package exposition
 import (
 	"bytes"
 	stdgzip "compress/gzip"
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/flate"
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
-	"github.com/prometheus/prometheus/model/textparse"
-	"google.golang.org/protobuf/proto"
 )
 
 // fleet writes pages like upstream's: 36 series for each service, families one
@@ -98,29 +91,11 @@ func (f *fleet) page() []byte {
 
 const seriesPerService = 36
 
-// bench rules: what a user would do.
+// benchRules are what a user would do.
 func benchRules() []*relabel.Config {
-	rule := func(c relabel.Config) *relabel.Config {
-		d := relabel.DefaultRelabelConfig
-		if c.SourceLabels != nil {
-			d.SourceLabels = c.SourceLabels
-		}
-		if c.Regex.Regexp != nil {
-			d.Regex = c.Regex
-		}
-		d.TargetLabel, d.Action = c.TargetLabel, c.Action
-		if d.Action == "" {
-			d.Action = relabel.Replace
-		}
-		d.NameValidationScheme = model.UTF8Validation
-		if c.Replacement != "" {
-			d.Replacement = c.Replacement
-		}
-		return &d
-	}
 	return []*relabel.Config{
 		rule(relabel.Config{SourceLabels: model.LabelNames{"__name__"}, Regex: relabel.MustNewRegexp("go_.*|process_.*"), Action: relabel.Drop}),
-		rule(relabel.Config{SourceLabels: model.LabelNames{"postgres_service_name"}, Regex: relabel.MustNewRegexp("(.*)-.*"), TargetLabel: "team", Replacement: "$1"}),
+		rule(relabel.Config{SourceLabels: model.LabelNames{"postgres_service_name"}, Regex: relabel.MustNewRegexp("(.*)-.*"), TargetLabel: "team", Replacement: "$1", Action: relabel.Replace}),
 		rule(relabel.Config{Regex: relabel.MustNewRegexp("tmp_.*"), Action: relabel.LabelDrop}),
 	}
 }
@@ -158,81 +133,6 @@ func (r benchRewriter) Rewrite(_ string, lset labels.Labels) (labels.Labels, Ver
 	return b.Labels(), Keep
 }
 
-// dtoPipeline is how it is done elsewhere: parse into the data model, label,
-// sort, encode, compress.
-func dtoPipeline(tb testing.TB, body []byte, rw Rewriter, out io.Writer) {
-	tb.Helper()
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	mfs, err := parser.TextToMetricFamilies(bytes.NewReader(body))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	names := make([]string, 0, len(mfs))
-	for name, mf := range mfs {
-		names = append(names, name)
-		kept := mf.Metric[:0]
-		for _, m := range mf.Metric {
-			lb := labels.NewScratchBuilder(10)
-			lb.Add(model.MetricNameLabel, name)
-			for _, l := range m.Label {
-				lb.Add(l.GetName(), l.GetValue())
-			}
-			lb.Sort()
-			lset, verdict := rw.Rewrite("", lb.Labels())
-			if verdict != Keep {
-				continue
-			}
-			m.Label = m.Label[:0]
-			lset.Range(func(l labels.Label) {
-				if l.Name != model.MetricNameLabel {
-					m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(l.Name), Value: proto.String(l.Value)})
-				}
-			})
-			kept = append(kept, m)
-		}
-		mf.Metric = kept
-	}
-	slices.Sort(names)
-	z, _ := stdgzip.NewWriterLevel(out, 6)
-	enc := expfmt.NewEncoder(z, expfmt.NewFormat(expfmt.TypeTextPlain))
-	for _, n := range names {
-		if err := enc.Encode(mfs[n]); err != nil {
-			tb.Fatal(err)
-		}
-	}
-	_ = z.Close()
-}
-
-// textparsePipeline is the fastest there is to be had ready-made, for a page
-// seen for the first time.
-func textparsePipeline(tb testing.TB, body []byte, rw Rewriter, out io.Writer) {
-	tb.Helper()
-	p := textparse.NewPromParser(slices.Clip(body), labels.NewSymbolTable(), false)
-	z, _ := stdgzip.NewWriterLevel(out, 6)
-	var buf []byte
-	for {
-		entry, err := p.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			tb.Fatal(err)
-		}
-		if entry != textparse.EntrySeries {
-			continue
-		}
-		var lset labels.Labels
-		_, _, v := p.Series()
-		p.Labels(&lset)
-		lset, _ = rw.Rewrite("", lset)
-		buf = append(buf[:0], lset.Get(model.MetricNameLabel)...)
-		buf = appendLabelText(buf, lset)
-		buf = append(buf, formatFloat(v)...)
-		_, _ = z.Write(append(buf, '\n'))
-	}
-	_ = z.Close()
-}
-
 func refresh(tb testing.TB, s *Source, m *Merger, body []byte, rw Rewriter) (*Document, Body) {
 	tb.Helper()
 	p, err := s.Decode(body, textType, rw)
@@ -253,44 +153,6 @@ func cpu() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// BenchmarkRefresh measures a refresh whose values have all changed, per
-// 100,000 series, and against the pipelines of others in the same run.
-func BenchmarkRefresh(b *testing.B) {
-	for _, n := range fleetSizes {
-		b.Run(fmt.Sprintf("services=%d", n), func(b *testing.B) {
-			f, rw := newFleet(n), newBenchRewriter()
-			var (
-				s = NewSource()
-				m Merger
-			)
-			pages := [][]byte{f.page(), f.page(), f.page(), f.page()}
-			refresh(b, s, &m, pages[0], rw)
-			var body Body
-			b.ReportAllocs()
-			b.ResetTimer()
-			start := cpu()
-			for i := range b.N {
-				_, body = refresh(b, s, &m, pages[(i+1)%len(pages)], rw)
-			}
-			ours := float64(cpu()-start) / float64(b.N)
-			b.StopTimer()
-			per := 100_000 / float64(n*seriesPerService)
-			b.ReportMetric(ours*per/1e6, "cpu-ms/100k_series")
-
-			// As often as it takes to measure it, not b.N times: it is slow.
-			runs := 0
-			start = cpu()
-			for ; runs < 2 || cpu()-start < 500*time.Millisecond && runs < b.N; runs++ {
-				dtoPipeline(b, pages[runs%len(pages)], rw, io.Discard)
-			}
-			theirs := float64(cpu()-start) / float64(runs)
-			b.ReportMetric(theirs*per/1e6, "dto-cpu-ms/100k_series")
-			b.ReportMetric(theirs/ours, "times_cheaper_than_dto")
-			b.ReportMetric(float64(body.Len)/float64(gzipSize(b, joined(Encode(Text, Identity, refreshed(b, pages[0], rw))))), "size/gzip6")
-		})
-	}
 }
 
 func refreshed(tb testing.TB, page []byte, rw Rewriter) *Document {
@@ -331,9 +193,6 @@ func BenchmarkSteps(b *testing.B) {
 				var m Merger
 				refresh(b, NewSource(), &m, pages[i%4], rw)
 			})
-		})
-		b.Run(fmt.Sprintf("first_textparse/services=%d", n), func(b *testing.B) {
-			measure(b, func(i int) { textparsePipeline(b, pages[i%4], rw, io.Discard) })
 		})
 		b.Run(fmt.Sprintf("decode/services=%d", n), func(b *testing.B) {
 			s := NewSource()
