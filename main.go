@@ -23,14 +23,9 @@ import (
 	"github.com/prometheus/common/version"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
-
-// gcPercent is how much garbage there may be, in percent of what is in use, unless
-// GOGC says otherwise. Nearly all that the program holds it holds for good, and little
-// of that has pointers to follow. So, of 10,000 services, a refresh costs no more
-// processor time than with Go's 100, and the peak is lower by a third.
-const gcPercent = 25
 
 func main() {
 	// A build without the linker's flags, such as go run, knows at least this.
@@ -38,7 +33,7 @@ func main() {
 		version.Version = info.Main.Version
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		debug.SetGCPercent(collector.GCPercent)
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }

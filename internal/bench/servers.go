@@ -116,7 +116,7 @@ func exporter(ctx context.Context, o *order, _ *offer) (http.Handler, map[string
 		return nil, nil, err
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25) // as the program does
+		debug.SetGCPercent(collector.GCPercent)
 	}
 	if o.MemoryLimit > 0 {
 		debug.SetMemoryLimit(o.MemoryLimit)
