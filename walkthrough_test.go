@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,29 +13,11 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// clock is a simulated API's, which stands still between steps.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // TestWalkthrough goes the way of the Managed Postgres API guide, with requests like
 // the guide's, and watches each step arrive on the exporter's page: within the next
 // time that the exporter reads the list of services or the metrics.
 func TestWalkthrough(t *testing.T) {
-	now := &clock{now: time.Now().Truncate(time.Second)}
+	now := simulator.NewClock(time.Now().Truncate(time.Second))
 	const createDelay, deleteDelay = 2 * time.Minute, time.Minute
 	s, env := upstream(t, simulator.Config{
 		Services: 1, Seed: 1, Now: now.Now,
@@ -131,7 +112,7 @@ func TestWalkthrough(t *testing.T) {
 			label(info[0], "postgres_size") == "r8gd.large" && label(info[0], "postgres_ha_type") == "async"
 	})
 
-	now.advance(createDelay)
+	now.Advance(createDelay)
 	arrives("a service that runs", metrics, func(page map[string]*dto.MetricFamily) bool {
 		up, cpu := of(page, "clickhouse_postgres_service_up"), of(page, "PostgresServer_CPUCores")
 		return state(page) == "running" && len(up) == 1 && up[0].GetGauge().GetValue() == 1 &&
@@ -152,7 +133,7 @@ func TestWalkthrough(t *testing.T) {
 		t.Errorf("targets while it is being deleted: %s", targets)
 	}
 
-	now.advance(deleteDelay)
+	now.Advance(deleteDelay)
 	arrives("the end of a service", list, func(page map[string]*dto.MetricFamily) bool {
 		for name := range page {
 			if len(of(page, name)) > 0 {

@@ -51,12 +51,12 @@ func TestGuide(t *testing.T) {
 	if strings.Contains(metrics("/prometheus"), id) || metrics("/"+id+"/prometheus") != "" {
 		t.Error("metrics of a service that was created since the last refresh")
 	}
-	l.clock.advance(time.Minute)
+	l.clock.Advance(time.Minute)
 	if page := metrics("/prometheus"); strings.Count(page, id) != 1 || !strings.Contains(page, info+`"creating"`) {
 		t.Errorf("creating, metrics are:\n%s", page)
 	}
 
-	l.clock.advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay)
 	read := l.want(200, "GET", l.org("/"+id), "").result(t)
 	if read["state"] != "running" || read["hostname"] != hostname || read["password"] != nil || read["connectionString"] != nil {
 		t.Errorf("running: %v", read)
@@ -85,13 +85,13 @@ func TestGuide(t *testing.T) {
 	if state := l.want(200, "GET", l.org("/"+id), "").result(t)["state"]; state != "deleting" {
 		t.Errorf("state is %v", state)
 	}
-	l.clock.advance(simulator.DefaultDeleteDelay)
+	l.clock.Advance(simulator.DefaultDeleteDelay)
 	l.want(404, "GET", l.org("/"+id), "")
 	l.want(404, "GET", l.org("/"+id+"/prometheus"), "")
 	if page := metrics("/prometheus"); strings.Count(page, id) != 1 || !strings.Contains(page, info+`"deleting"`) {
 		t.Errorf("deleting, metrics are:\n%s", page)
 	}
-	l.clock.advance(time.Minute)
+	l.clock.Advance(time.Minute)
 	if strings.Contains(metrics("/prometheus"), id) {
 		t.Error("metrics of a service that is gone")
 	}
@@ -122,11 +122,11 @@ func TestRestart(t *testing.T) {
 	if got := value(); got != before {
 		t.Error("a change shows before the next refresh")
 	}
-	l.clock.advance(time.Minute)
+	l.clock.Advance(time.Minute)
 	if page := l.want(200, "GET", l.org("/prometheus"), ""); !strings.Contains(string(page.body), `postgres_status="restarting"`) || strings.Contains(string(page.body), "PostgresServer_") {
 		t.Errorf("restarting:\n%s", page.body)
 	}
-	l.clock.advance(2 * time.Minute)
+	l.clock.Advance(2 * time.Minute)
 	if state := l.want(200, "GET", l.org("/"+id), "").result(t)["state"]; state != "running" {
 		t.Errorf("state is %v", state)
 	}
@@ -143,13 +143,13 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	}
 	id := create("none")
 	l.want(400, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy"}`) // still creating
-	l.clock.advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay)
 
 	replica := l.want(200, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy","tags":[{"key":"ro"}]}`).result(t)
 	if replica["isPrimary"] != false || replica["region"] != "eu-west-1" || replica["state"] != "creating" || replica["password"] != nil {
 		t.Errorf("replica: %v", replica)
 	}
-	l.clock.advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay)
 	copied, _ := replica["id"].(string)
 	command := func(id, command string) reply {
 		return l.call("PATCH", l.org("/"+id+"/state"), `{"command":"`+command+`"}`)
@@ -169,7 +169,7 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 		t.Errorf("promote: %s", r.body)
 	}
 	standby := create("async")
-	l.clock.advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay)
 	if r := command(standby, "switchover"); r.status != 200 || r.result(t)["state"] != "restarting" {
 		t.Errorf("switchover: %s", r.body)
 	}
@@ -181,7 +181,7 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	}
 	back, _ := restored["id"].(string)
 	for _, want := range []string{"finalizing_restore", "running"} {
-		l.clock.advance(simulator.DefaultCreateDelay / 2)
+		l.clock.Advance(simulator.DefaultCreateDelay / 2)
 		if state := l.want(200, "GET", l.org("/"+back), "").result(t)["state"]; state != want {
 			t.Errorf("state is %v, want %s", state, want)
 		}

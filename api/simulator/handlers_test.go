@@ -183,7 +183,7 @@ func TestPatch(t *testing.T) {
 		t.Errorf("defaults: %v", created)
 	}
 	l.want(400, "PATCH", l.org("/"+id), `{"size":"r6gd.xlarge"}`) // not while it is being created
-	l.clock.advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay)
 	for _, step := range []struct{ patch, want string }{
 		{`{}`, `"name":"one",`},
 		{`{"name":"two words"}`, `"name":"two words",`},
@@ -211,13 +211,13 @@ func TestRateLimit(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 1, RateLimit: simulator.DefaultRateLimit})
 	for range 10 {
 		l.want(200, "GET", "/v1/organizations", "")
-		l.clock.advance(500 * time.Millisecond)
+		l.clock.Advance(500 * time.Millisecond)
 	}
 	r := l.want(429, "GET", l.org(""), "")
 	if got := r.header.Get("X-RateLimit-Reset"); got != "5" {
 		t.Errorf("reset in %s s", got)
 	}
-	l.clock.advance(4_750 * time.Millisecond)
+	l.clock.Advance(4_750 * time.Millisecond)
 	if got := l.want(429, "GET", l.org("/prometheus"), "").header.Get("X-RateLimit-Reset"); got != "0.25" {
 		t.Errorf("reset in %s s", got)
 	}
@@ -236,7 +236,7 @@ func TestRateLimit(t *testing.T) {
 	}
 
 	// Refusals take no place, so waiting for as long as was said is enough.
-	l.clock.advance(250 * time.Millisecond)
+	l.clock.Advance(250 * time.Millisecond)
 	l.want(200, "GET", l.org(""), "")
 	l.want(429, "GET", l.org(""), "")
 	if ok, limited := l.Count("", 200), l.Count("", 429); ok != 12 || limited != 3 {
@@ -244,13 +244,13 @@ func TestRateLimit(t *testing.T) {
 	}
 
 	// What is said is rounded up: to wait a little less would be to be refused again.
-	l.clock.advance(time.Nanosecond)
+	l.clock.Advance(time.Nanosecond)
 	if got := l.want(429, "GET", l.org(""), "").header.Get("X-RateLimit-Reset"); got != "0.5" {
 		t.Errorf("reset in %s s", got)
 	}
 
 	l.SetRateLimit(20, time.Minute)
-	l.clock.advance(time.Hour)
+	l.clock.Advance(time.Hour)
 	for range 20 {
 		l.want(200, "GET", l.org(""), "")
 	}
@@ -258,7 +258,7 @@ func TestRateLimit(t *testing.T) {
 	if err != nil || reset != 60 {
 		t.Errorf("reset in %v s, %v", reset, err)
 	}
-	l.clock.advance(-time.Hour) // a clock that is set back locks nobody out
+	l.clock.Advance(-time.Hour) // a clock that is set back locks nobody out
 	l.want(200, "GET", l.org(""), "")
 }
 
@@ -269,7 +269,7 @@ func TestRequestLog(t *testing.T) {
 		req := l.request("GET", path, "")
 		req.Header.Set("User-Agent", "test/1")
 		l.do(req)
-		l.clock.advance(time.Second)
+		l.clock.Advance(time.Second)
 	}
 	log := l.Requests()
 	if len(log) != 3 {
@@ -399,7 +399,7 @@ func TestFleet(t *testing.T) {
 	if list := same.want(200, "GET", same.org(""), ""); !strings.HasPrefix(string(list.body), `{"result":[],`) {
 		t.Errorf("empty list: %s", list.body)
 	}
-	same.clock.advance(time.Minute)
+	same.clock.Advance(time.Minute)
 	if page := same.want(200, "GET", same.org("/prometheus"), ""); len(page.body) != 0 {
 		t.Errorf("empty page: %s", page.body)
 	}
@@ -460,7 +460,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	for i := range 50 {
 		l.Resize(20 + i%20)
-		l.clock.advance(20 * time.Second)
+		l.clock.Advance(20 * time.Second)
 		l.ResetCounters()
 		l.Series(l.clock.Now())
 		l.SetFault(simulator.Fault{Status: 500, Count: 1})()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,28 +24,11 @@ func TestMain(m *testing.M) {
 // start is when the clock of tests begins: a Wednesday, a few seconds past a refresh.
 var start = time.Date(2026, time.June, 10, 9, 30, 12, 0, time.UTC)
 
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // lab is a simulator behind real HTTP, with a clock that stands still unless it is moved.
 type lab struct {
 	*testing.T
 	*simulator.Simulator
-	clock  *clock
+	clock  *simulator.Clock
 	config simulator.Config
 	url    string
 	client *http.Client
@@ -56,7 +38,7 @@ type lab struct {
 // descriptions.
 func newLab(t *testing.T, config simulator.Config) *lab {
 	t.Helper()
-	l := &lab{T: t, clock: &clock{now: start}, client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+	l := &lab{T: t, clock: simulator.NewClock(start), client: &http.Client{Transport: &http.Transport{DisableCompression: true}}}
 	config.Now = l.clock.Now
 	l.Simulator = simulator.New(config)
 	l.config = l.Config()

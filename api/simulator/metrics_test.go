@@ -177,7 +177,7 @@ func TestResetCounters(t *testing.T) {
 	}
 	before := []map[string]float64{counters(services[0].ID), counters(services[1].ID)}
 	l.ResetCounters(services[0].ID)
-	l.clock.advance(time.Minute)
+	l.clock.Advance(time.Minute)
 	for name, v := range counters(services[0].ID) {
 		if was := before[0][name]; v > was || was > 1000 && v == was {
 			t.Errorf("%s went from %v to %v", name, was, v)
@@ -206,12 +206,12 @@ func TestConnectionsFollowTheSetting(t *testing.T) {
 		return n
 	}
 	l.want(200, "PATCH", l.org("/"+id+"/config"), `{"pgConfig":{"max_connections":10},"pgBouncerConfig":{}}`)
-	l.clock.advance(time.Minute)
+	l.clock.Advance(time.Minute)
 	if n := connections(); n <= 10 {
 		t.Errorf("%v connections before the restart", n)
 	}
 	l.want(200, "PATCH", l.org("/"+id+"/state"), `{"command":"restart"}`)
-	l.clock.advance(simulator.DefaultRestartDelay + time.Minute)
+	l.clock.Advance(simulator.DefaultRestartDelay + time.Minute)
 	if n := connections(); n < 1 || n > 7 {
 		t.Errorf("%v connections after the restart", n)
 	}

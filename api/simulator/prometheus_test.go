@@ -180,12 +180,12 @@ func TestMetricsAreOfTheRefresh(t *testing.T) {
 	if len(series) != 12*36 {
 		t.Errorf("%d series", len(series))
 	}
-	l.clock.advance(4 * time.Second)
+	l.clock.Advance(4 * time.Second)
 	if !bytes.Equal(get(l, "/prometheus"), first) {
 		t.Error("values changed before the refresh")
 	}
-	l.clock.advance(time.Second)
-	other.clock.advance(25 * time.Second)
+	l.clock.Advance(time.Second)
+	other.clock.Advance(25 * time.Second)
 	second := get(l, "/prometheus")
 	if bytes.Equal(second, first) {
 		t.Error("values did not change with the refresh")
@@ -224,7 +224,7 @@ func TestSeriesOfThePast(t *testing.T) {
 	if diff := cmp.Diff(first, expected(l.Series(start))); diff != "" {
 		t.Errorf("a change shows before the next refresh: %s", diff)
 	}
-	l.clock.advance(time.Minute)
+	l.clock.Advance(time.Minute)
 	if n := len(l.Series(l.clock.Now())); n != 2*36 {
 		t.Errorf("%d series after the change", n)
 	}
@@ -249,7 +249,7 @@ func TestSetPhaseTakesNothingBack(t *testing.T) {
 	if !bytes.Equal(l.want(200, "GET", l.org("/prometheus"), "").body, page) {
 		t.Error("a new phase took values back")
 	}
-	l.clock.advance(8 * time.Second)
+	l.clock.Advance(8 * time.Second)
 	if got := l.Refreshed(l.clock.Now()); !got.Equal(l.clock.Now()) {
 		t.Errorf("refreshed at %v", got)
 	}
@@ -296,7 +296,7 @@ func TestCap(t *testing.T) {
 			if !slices.Equal(first, ask()) {
 				t.Error("membership changes between refreshes")
 			}
-			l.clock.advance(time.Minute)
+			l.clock.Advance(time.Minute)
 			if second := ask(); slices.Equal(first, second) == test.rotates {
 				t.Errorf("rotates: %v", !test.rotates)
 			}

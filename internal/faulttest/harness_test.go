@@ -98,19 +98,6 @@ func await(t *testing.T, what string, done func() bool, describe func() string) 
 	}
 }
 
-// clock is upstream's clock: it stands still unless it is moved, so that values are
-// exactly known.
-type clock struct{ nanos atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.nanos.Store(time.Now().Truncate(time.Minute).UnixNano())
-	return c
-}
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()) }
-func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
-
 // secret has what different ways of escaping change.
 const (
 	keyID  = "fault-key"
@@ -139,7 +126,7 @@ func secretForms(id, secret string) []string {
 // upstream is a simulated organization behind a link.
 type upstream struct {
 	*simulator.Simulator
-	clock *clock
+	clock *simulator.Clock
 	link  *link
 	org   string
 
@@ -200,9 +187,9 @@ func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 // unless config has one.
 func newUpstream(t *testing.T, config simulator.Config) *upstream {
 	t.Helper()
-	u := &upstream{clock: newClock()}
+	u := &upstream{clock: simulator.NewClock(time.Now().Truncate(time.Minute))}
 	if config.Now == nil {
-		config.Now = u.clock.now
+		config.Now = u.clock.Now
 	}
 	if config.Seed == 0 {
 		config.Seed = 11
@@ -221,7 +208,7 @@ func newUpstream(t *testing.T, config simulator.Config) *upstream {
 }
 
 // refresh lets upstream's values move on.
-func (u *upstream) refresh() { u.clock.advance(u.Config().RefreshInterval) }
+func (u *upstream) refresh() { u.clock.Advance(u.Config().RefreshInterval) }
 
 // wrong returns up to a few differences between upstream's series and those that
 // are on a page as upstream's, apart from the labels that the exporter adds.
