@@ -148,7 +148,5 @@ func TestClockJumps(t *testing.T) {
 			t.Fatalf("%d requests within ten seconds", n-i)
 		}
 	}
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
 }

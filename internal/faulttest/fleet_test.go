@@ -90,9 +90,8 @@ func TestFleetChanges(t *testing.T) {
 	if len(p.of(third.ID).upstream()) != full || len(p.of(created.ID).upstream()) != full {
 		t.Error("two services of one name are mixed up")
 	}
-	if lines := slices.Concat(e.log.lines("level=warn"), e.log.lines("level=error")); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
+	e.wantNoLine("level=error")
 }
 
 // TestStateNeverSeen puts a service into a state that nobody has documented.
@@ -121,9 +120,7 @@ func TestStateNeverSeen(t *testing.T) {
 	u.SetState(id, "running")
 	u.refresh()
 	e.ready(u)
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
 }
 
 // TestTags has tags that are many, without a value, and alike once they are made
@@ -176,9 +173,7 @@ func TestTags(t *testing.T) {
 	if diff := cmp.Diff([]string{text}, p.find(name, "postgres_service", list[1].ID).ids()); diff != "" {
 		t.Errorf("another order of tags changes labels:\n%s", diff)
 	}
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
 }
 
 // TestEmptyList has upstream say that there are no services, once by mistake and once
@@ -232,7 +227,5 @@ func TestEmptyOrganization(t *testing.T) {
 			t.Errorf("%s: %d %s", path, code, body)
 		}
 	}
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
 }

@@ -618,6 +618,14 @@ func leak(text string) string {
 	return ""
 }
 
+// wantNoLine fails the test if the log has lines with the words.
+func (e *exporter) wantNoLine(words ...string) {
+	e.t.Helper()
+	if lines := e.log.lines(words...); len(lines) > 0 {
+		e.t.Errorf("log:\n%s", strings.Join(lines, "\n"))
+	}
+}
+
 // try sends a request and searches what is answered.
 func (e *exporter) try(method, path string, header ...string) (code int, body string, err error) {
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://"+e.address+path, nil)

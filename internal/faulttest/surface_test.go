@@ -103,9 +103,7 @@ func TestSlowloris(t *testing.T) {
 		}
 	}
 	e.await("files to be as before", func(p page) bool { return p.sum("process_open_fds") <= before.sum("process_open_fds")+10 })
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
 }
 
 // TestHostileRequests sends what no client of good will sends.
@@ -168,10 +166,6 @@ func TestHostileRequests(t *testing.T) {
 	if code, body := e.get("/-/healthy"); code != http.StatusOK {
 		t.Errorf("not well afterwards: %d %s", code, body)
 	}
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
-	if lines := e.log.lines("level=error"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
+	e.wantNoLine("level=error")
 }

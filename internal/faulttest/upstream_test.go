@@ -484,7 +484,5 @@ func TestServerTLS(t *testing.T) {
 			c.Close()
 		}
 	}
-	if lines := e.log.lines("level=warn"); len(lines) > 0 {
-		t.Errorf("log:\n%s", strings.Join(lines, "\n"))
-	}
+	e.wantNoLine("level=warn")
 }
