@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
 
@@ -58,11 +58,11 @@ type options struct {
 	metricsInterval   time.Duration
 	maxAge            time.Duration
 	inventoryInterval time.Duration
-	enrichLabels      []collector.EnrichLabel
+	enrichLabels      []inventory.EnrichLabel
 	timestamps        bool
 	collectConfig     bool
 	configInterval    time.Duration
-	shard             collector.Shard
+	shard             inventory.Shard
 
 	telemetryPath          string
 	externalURL            *url.URL // nil: whatever Host clients ask for
@@ -279,7 +279,7 @@ func (f *flags) finish(lookup func(string) (string, bool)) (err error) {
 	if f.externalURL, err = web.ParseExternalURL(f.external); err != nil {
 		return fmt.Errorf("--web.external-url is %w", err)
 	}
-	if f.enrichLabels, err = collector.ParseEnrichLabels(tokens(f.enrich)); err != nil {
+	if f.enrichLabels, err = inventory.ParseEnrichLabels(tokens(f.enrich)); err != nil {
 		return fmt.Errorf("--enrich.labels: %w", err)
 	}
 	if f.shard.Count > 1 && !f.shardIndexSet {
@@ -287,7 +287,7 @@ func (f *flags) finish(lookup func(string) (string, bool)) (err error) {
 		if err != nil {
 			return fmt.Errorf("--shard.index is needed: %w", err)
 		}
-		if f.shard.Index, err = collector.OrdinalFromHostname(host); err != nil {
+		if f.shard.Index, err = inventory.OrdinalFromHostname(host); err != nil {
 			return fmt.Errorf("--shard.index is needed: %w", err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // keyring holds what belongs to an API key and must outlive a reload: its
@@ -131,7 +132,7 @@ func organizations(o *options, file *config.Config, keys *keyring) ([]collector.
 
 		var err error
 		if c.EnrichLabels != nil {
-			if org.EnrichLabels, err = collector.ParseEnrichLabels(c.EnrichLabels); err != nil {
+			if org.EnrichLabels, err = inventory.ParseEnrichLabels(c.EnrichLabels); err != nil {
 				return nil, c.Reject("enrich_labels", err)
 			}
 		}
@@ -144,16 +145,16 @@ func organizations(o *options, file *config.Config, keys *keyring) ([]collector.
 }
 
 // selection returns nil, which selects everything, for nil.
-func selection(s *config.Services) (*collector.Selection, error) {
+func selection(s *config.Services) (*inventory.Selection, error) {
 	if s == nil {
 		return nil, nil
 	}
-	filters := func(in []config.Filter) []collector.ServiceFilter {
-		out := make([]collector.ServiceFilter, 0, len(in))
+	filters := func(in []config.Filter) []inventory.Filter {
+		out := make([]inventory.Filter, 0, len(in))
 		for _, f := range in {
-			out = append(out, collector.ServiceFilter(f))
+			out = append(out, inventory.Filter(f))
 		}
 		return out
 	}
-	return collector.NewSelection(filters(s.Include), filters(s.Exclude))
+	return inventory.NewSelection(filters(s.Include), filters(s.Exclude))
 }

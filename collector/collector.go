@@ -16,6 +16,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // Defaults of an [Organization].
@@ -52,10 +53,10 @@ type Organization struct {
 	// min; longer for services that the budget allows to be read more rarely only.
 	MaxAge time.Duration
 
-	EnrichLabels []EnrichLabel     // labels that every series of a service gets
-	Rules        []*relabel.Config // applied after that
-	Selection    *Selection        // services to export, nil for all
-	Shard        Shard             // zero for all
+	EnrichLabels []inventory.EnrichLabel // labels that every series of a service gets
+	Rules        []*relabel.Config       // applied after that
+	Selection    *inventory.Selection    // services to export, nil for all
+	Shard        inventory.Shard         // zero for all
 	// Timestamps stamps samples with the moment at which the program first saw
 	// their values.
 	Timestamps bool
@@ -64,6 +65,8 @@ type Organization struct {
 	// calls for each service, on which at most a tenth of the budget is spent.
 	CollectConfig  bool
 	ConfigInterval time.Duration // between two such calls for the settings, default 1 h
+
+	fixedIntervals bool // for tests, see [schedule.Config]
 }
 
 // same tells whether polling by o is what polling by other would be. It looks at

@@ -24,6 +24,8 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // expected returns the identity and value of every series that the simulator's
@@ -277,7 +279,7 @@ func TestUnknownService(t *testing.T) {
 		}
 		b.want("clickhouse_postgres_exporter_unknown_services", "1")
 		name := b.sim.Services()[2].Name
-		if up := ids(b.series(), serviceUpName, id, fmt.Sprintf("%s=%q", nameLabel, name)); len(up) != 1 {
+		if up := ids(b.series(), serviceUpName, id, fmt.Sprintf("%s=%q", inventory.NameLabel, name)); len(up) != 1 {
 			t.Errorf("health of the unknown service: %q", up)
 		}
 		if _, err := b.c.Page(b.sim.Config().OrganizationID, id); err != nil {
@@ -321,7 +323,7 @@ func TestEmptyList(t *testing.T) {
 			b.refreshed()
 			b.sim.Resize(0)
 			b.pass(140 * time.Second)
-			if found := ids(b.series(), serviceLabel+"="); len(found) != 0 {
+			if found := ids(b.series(), inventory.ServiceLabel+"="); len(found) != 0 {
 				t.Errorf("series of services that are gone: %q", found)
 			}
 			b.want("clickhouse_postgres_up", "1")
@@ -629,7 +631,7 @@ func TestHostname(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 3}, func(_ *Options, o *Organization) {
 			var err error
-			if o.EnrichLabels, err = ParseEnrichLabels([]string{"hostname"}); err != nil {
+			if o.EnrichLabels, err = inventory.ParseEnrichLabels([]string{"hostname"}); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -933,7 +935,7 @@ func TestRefreshPeriodLongerThanMaxAge(t *testing.T) {
 				t.Errorf("%d services are exported", n)
 			}
 		}
-		if o := b.c.Status().Organizations[0]; o.RefreshSeconds <= 300 || o.MetricsCall != CallRefused || !o.Up {
+		if o := b.c.Status().Organizations[0]; o.RefreshSeconds <= 300 || o.MetricsCall != schedule.CallRefused || !o.Up {
 			t.Errorf("status: %v s, %s, up %t, %s", o.RefreshSeconds, o.MetricsCall, o.Up, o.Error)
 		}
 		b.sim.Resize(5)
@@ -1050,7 +1052,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, simulator.Config{Services: 60, OrgMetricsLimit: 20, CapMode: simulator.CapTruncateRotating}, func(_ *Options, o *Organization) {
 					var err error
-					if o.EnrichLabels, err = ParseEnrichLabels([]string{"state,tag:team"}); err != nil {
+					if o.EnrichLabels, err = inventory.ParseEnrichLabels([]string{"state,tag:team"}); err != nil {
 						t.Fatal(err)
 					}
 					// So little that the services' own pages do not come in between.
@@ -1261,12 +1263,12 @@ func TestDocumentsAreMadeOnce(t *testing.T) {
 func TestSelectionAndShards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 12}, func(_ *Options, o *Organization) {
-			o.Shard = Shard{Index: 1, Count: 2}
+			o.Shard = inventory.Shard{Index: 1, Count: 2}
 		})
 		b.refreshed()
 		all := b.series()
 		for _, s := range b.sim.Services() {
-			owned := Shard{Index: 1, Count: 2}.Owns(s.ID)
+			owned := inventory.Shard{Index: 1, Count: 2}.Owns(s.ID)
 			if got := len(ids(all, s.ID)) > 0; got != owned {
 				t.Errorf("service %s is exported: %t, owned: %t", s.ID, got, owned)
 			}
@@ -1277,7 +1279,7 @@ func TestSelectionAndShards(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 5, Seed: 8}, func(_ *Options, o *Organization) {
 			id = simulator.New(simulator.Config{Services: 5, Seed: 8}).Services()[3].ID
 			var err error
-			if o.Selection, err = NewSelection([]ServiceFilter{{IDs: []string{id}}}, nil); err != nil {
+			if o.Selection, err = inventory.NewSelection([]inventory.Filter{{IDs: []string{id}}}, nil); err != nil {
 				t.Fatal(err)
 			}
 		})

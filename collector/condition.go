@@ -7,6 +7,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // condition is whether something that is tried again and again works, and since
@@ -103,21 +104,21 @@ func refusedPage(err error) bool {
 }
 
 // resultOf tells the planner how a request ended.
-func resultOf(err error) Result {
+func resultOf(err error) schedule.Result {
 	if err == nil {
-		return ResultOK
+		return schedule.ResultOK
 	}
 	var request *api.Error
 	if errors.As(err, &request) {
 		switch code := request.StatusCode; {
 		case code == http.StatusUnauthorized, code == http.StatusForbidden,
 			code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
-			return ResultFailed
+			return schedule.ResultFailed
 		case code >= 400 && code < 500:
-			return ResultRefused
+			return schedule.ResultRefused
 		}
 	}
-	return ResultFailed
+	return schedule.ResultFailed
 }
 
 // String says how it stands, for people.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 func TestConditionChanges(t *testing.T) {
@@ -46,18 +47,18 @@ func TestConditionChanges(t *testing.T) {
 func TestResultOf(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
-		want Result
+		want schedule.Result
 	}{
-		{nil, ResultOK},
-		{&api.Error{Kind: api.KindBadRequest, StatusCode: 400}, ResultRefused},
-		{fmt.Errorf("wrapped: %w", &api.Error{StatusCode: 404}), ResultRefused},
-		{&api.Error{StatusCode: 401}, ResultFailed},
-		{&api.Error{StatusCode: 403}, ResultFailed},
-		{&api.Error{StatusCode: 408}, ResultFailed},
-		{&api.Error{StatusCode: 429}, ResultFailed},
-		{&api.Error{StatusCode: 500}, ResultFailed},
-		{&api.Error{StatusCode: 200, Kind: api.KindDecode}, ResultFailed},
-		{errors.New("x"), ResultFailed},
+		{nil, schedule.ResultOK},
+		{&api.Error{Kind: api.KindBadRequest, StatusCode: 400}, schedule.ResultRefused},
+		{fmt.Errorf("wrapped: %w", &api.Error{StatusCode: 404}), schedule.ResultRefused},
+		{&api.Error{StatusCode: 401}, schedule.ResultFailed},
+		{&api.Error{StatusCode: 403}, schedule.ResultFailed},
+		{&api.Error{StatusCode: 408}, schedule.ResultFailed},
+		{&api.Error{StatusCode: 429}, schedule.ResultFailed},
+		{&api.Error{StatusCode: 500}, schedule.ResultFailed},
+		{&api.Error{StatusCode: 200, Kind: api.KindDecode}, schedule.ResultFailed},
+		{errors.New("x"), schedule.ResultFailed},
 	} {
 		if got := resultOf(tt.err); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)

@@ -25,6 +25,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/pipenet"
 )
 
@@ -100,7 +101,7 @@ func newBench(t *testing.T, cfg simulator.Config, edit func(*Options, *Organizat
 		cfg.Seed = 7
 	}
 	b := &bench{t: t, sim: simulator.New(cfg), logs: &logs{}}
-	labels, err := ParseEnrichLabels([]string{"region,size,state"})
+	labels, err := inventory.ParseEnrichLabels([]string{"region,size,state"})
 	if err != nil {
 		t.Fatal(err)
 	}

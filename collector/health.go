@@ -10,6 +10,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // Why a series was dropped, as label values.
@@ -48,17 +49,17 @@ type health struct {
 func newHealth() *health {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: exporterPrefix + name, Help: help},
-			append([]string{orgLabel}, labels...))
+			append([]string{inventory.OrgLabel}, labels...))
 	}
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, []string{orgLabel}, nil)
+		return prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil)
 	}
 	return &health{
 		pollDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    exporterPrefix + "poll_duration_seconds",
 			Help:    "How long a poll of upstream took, with its retries and its waits for the rate budget, in seconds.",
 			Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
-		}, []string{orgLabel, "endpoint"}),
+		}, []string{inventory.OrgLabel, "endpoint"}),
 		requests:     counter("api_requests_total", "HTTP requests made to upstream by status code; none: no answer came.", "endpoint", "code"),
 		failures:     counter("api_request_failures_total", "HTTP requests to upstream that brought no usable answer, by kind of failure.", "endpoint", "reason"),
 		refusals:     counter("api_rate_limit_refusals_total", "HTTP requests that upstream refused because of its rate limit (429)."),
@@ -113,7 +114,7 @@ func (h *health) begin(org string) {
 
 // end removes the counters of an organization that is polled no longer.
 func (h *health) end(org string) {
-	which := prometheus.Labels{orgLabel: org}
+	which := prometheus.Labels{inventory.OrgLabel: org}
 	h.pollDuration.DeletePartialMatch(which)
 	for _, c := range []*prometheus.CounterVec{h.requests, h.failures, h.refusals, h.waits, h.waitSeconds, h.drops, h.pagesRefused} {
 		c.DeletePartialMatch(which)

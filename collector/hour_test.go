@@ -70,6 +70,9 @@ func (b *bench) dataAges() map[string]time.Duration {
 	}
 }
 
+// upstreamRefresh is how often the simulated upstream renews its values.
+const upstreamRefresh = time.Minute
+
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(float64(len(sorted))*q), len(sorted)-1)]
 }
@@ -260,22 +263,10 @@ func phaseHour(t *testing.T, services int, every, phase, swing time.Duration, le
 	sim := simulator.New(simulator.Config{Services: services, Seed: 7, RefreshInterval: every, Phase: phase, LogSize: 1, Now: clock})
 	sim.SetFault(refreshStamps(sim))
 	b := &bench{t: t, sim: sim, logs: &logs{}}
-	org := Organization{ID: sim.Config().OrganizationID, API: upstream(t, sim)}
+	org := Organization{ID: sim.Config().OrganizationID, API: upstream(t, sim), fixedIntervals: !learn}
 	var err error
 	if b.c, err = New(Options{Organizations: []Organization{org}, Logger: log.NewLogfmtLogger(b.logs)}); err != nil {
 		t.Fatal(err)
-	}
-	if !learn {
-		// Where no attempt is made before tomorrow, polls are an interval apart.
-		w := b.c.workers[0]
-		w.plan = NewPlanner(PlannerConfig{MetricsInterval: w.config.MetricsInterval}, begin)
-		w.plan.phase.holdOff = begin.Add(24 * time.Hour)
-		if services == 1 {
-			id := sim.Services()[0].ID
-			w.plan.SetInventory(begin, []PlannedService{{ID: id}}, 1)
-			w.plan.services[id].phase = NewPhase(w.config.MetricsInterval)
-			w.plan.services[id].phase.holdOff = begin.Add(24 * time.Hour)
-		}
 	}
 	b.start()
 	var ages []time.Duration

@@ -10,6 +10,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // takeAnyList takes in the answer to a list call.
@@ -35,7 +37,7 @@ func (w *worker) takeAnyList(a answer, now time.Time) error {
 // list, but has to be looked at anew.
 func (w *worker) takeList(list []api.Service, fetchedAt time.Time, again bool) {
 	w.listed = list
-	services := canonical(list)
+	services := inventory.ByID(list)
 	total := len(services)
 	excluded := map[string]struct{}{}
 	for id, s := range services {
@@ -77,11 +79,11 @@ func (w *worker) takeList(list []api.Service, fetchedAt time.Time, again bool) {
 		w.rewrite()
 	}
 
-	planned := make([]PlannedService, 0, len(inv.ids))
+	planned := make([]schedule.Service, 0, len(inv.ids))
 	for _, id := range inv.ids {
-		planned = append(planned, PlannedService{ID: id, State: inv.services[id].State})
+		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(inv.services[id].State)})
 	}
-	w.plan.SetInventory(time.Now(), planned, total)
+	w.plan.SetServices(time.Now(), planned, total)
 }
 
 // forget drops what is held of a service.
@@ -217,7 +219,7 @@ func (w *worker) decode(source *exposition.Source, p *api.Page) (*exposition.Pag
 }
 
 // takePage takes in the answer to a call for the organization's page.
-func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
+func (w *worker) takePage(a answer, now time.Time, outcome *schedule.Outcome) error {
 	w.pageTried = true
 	err := a.err
 	if err == nil && !hasSeries(a.page.Body) && !w.mayBeEmpty(now) {
@@ -228,7 +230,7 @@ func (w *worker) takePage(a answer, now time.Time, outcome *Outcome) error {
 		w.rewriter.only = ""
 		page, err = w.decode(w.source, a.page)
 	}
-	if err != nil && resultOf(err) == ResultRefused && w.inventory != nil && len(w.inventory.ids) > 1 {
+	if err != nil && resultOf(err) == schedule.ResultRefused && w.inventory != nil && len(w.inventory.ids) > 1 {
 		// Upstream may refuse the page of an organization with too many services:
 		// then every service's own page is read, and nothing is wrong.
 		if w.paging.err == nil {
@@ -307,7 +309,7 @@ func (w *worker) newSample(id string, block *exposition.Block, at time.Time, own
 }
 
 // takeServicePage takes in the answer to a call for a service's own page.
-func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) error {
+func (w *worker) takeServicePage(a answer, now time.Time, outcome *schedule.Outcome) error {
 	id, err := a.request.Service, a.err
 	if w.inventory != nil && w.inventory.services[id] == nil {
 		return err // the service has gone in the meantime
@@ -326,7 +328,7 @@ func (w *worker) takeServicePage(a answer, now time.Time, outcome *Outcome) erro
 	}
 	if err != nil {
 		w.failed[id] = err
-		if resultOf(err) != ResultRefused && (!w.pageTried || w.paging.err != nil) {
+		if resultOf(err) != schedule.ResultRefused && (!w.pageTried || w.paging.err != nil) {
 			w.measureErr = err
 		}
 		w.observeSweep(now)

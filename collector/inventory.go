@@ -4,31 +4,21 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"sort"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
-
-const stateRunning = "running"
-
-// knownStates are the states that upstream documents.
-func knownStates() []string {
-	return []string{
-		"creating", "deleting", "finalizing_restore", "replaying_wal", "restarting",
-		"restoring_backup", stateRunning, "stopped", "unavailable",
-	}
-}
 
 // maxNewStates bounds how many undocumented states become part of every service's
 // state set; any further one appears at the services that are in it only.
 const maxNewStates = 20
 
-// inventory is the last list of services that was believed. Immutable.
-type inventory struct {
+// heldInventory is the last list of services that was believed. Immutable.
+type heldInventory struct {
 	services  map[string]*record // by id
 	ids       []string           // sorted
 	states    []string           // known ones, and every other one seen so far
@@ -42,7 +32,7 @@ type inventory struct {
 type record struct {
 	api.Service
 	hostname string
-	settings []setting
+	settings []inventory.Setting
 	inline   []labels.Label
 	// epoch changes when inline does: series rewritten under the same epoch need
 	// not be rewritten again.
@@ -54,31 +44,7 @@ type record struct {
 	states       int               // how many states the state set had when series was made
 }
 
-func (r *record) running() bool { return r != nil && r.State == stateRunning }
-
-// sameService tells whether two answers say the same of a service. Tags must be
-// sorted.
-func sameService(a, b *api.Service) bool {
-	return a.ID == b.ID && a.Name == b.Name && a.Provider == b.Provider && a.Region == b.Region &&
-		a.PostgresVersion == b.PostgresVersion && a.Size == b.Size && a.HAType == b.HAType &&
-		a.State == b.State && a.StorageGiB == b.StorageGiB && a.IsPrimary == b.IsPrimary &&
-		a.CreatedAt.Equal(b.CreatedAt) && slices.Equal(a.Tags, b.Tags)
-}
-
-// canonical returns the services by id, each once and with sorted tags: upstream's
-// order means nothing.
-func canonical(list []api.Service) map[string]api.Service {
-	services := make(map[string]api.Service, len(list))
-	for _, s := range list {
-		if _, twice := services[s.ID]; twice || s.ID == "" {
-			continue
-		}
-		s.Tags = slices.Clone(s.Tags)
-		sort.SliceStable(s.Tags, func(i, j int) bool { return s.Tags[i].Key < s.Tags[j].Key })
-		services[s.ID] = s
-	}
-	return services
-}
+func (r *record) running() bool { return r != nil && r.State == inventory.StateRunning }
 
 // inventoryChange is what a new inventory means for the data held.
 type inventoryChange struct {
@@ -88,13 +54,13 @@ type inventoryChange struct {
 
 // nextInventory returns the inventory after a list. All of previous, which may be
 // nil, that did not change is used again, unless everything has to be made again.
-func (w *worker) nextInventory(previous *inventory, services map[string]api.Service, fetchedAt time.Time, again bool) (*inventory, inventoryChange) {
+func (w *worker) nextInventory(previous *heldInventory, services map[string]api.Service, fetchedAt time.Time, again bool) (*heldInventory, inventoryChange) {
 	var change inventoryChange
-	inv := &inventory{
+	inv := &heldInventory{
 		services:  make(map[string]*record, len(services)),
 		ids:       make([]string, 0, len(services)),
 		fetchedAt: fetchedAt,
-		states:    knownStates(),
+		states:    inventory.States(),
 	}
 	if previous != nil {
 		inv.states = previous.states
@@ -106,7 +72,7 @@ func (w *worker) nextInventory(previous *inventory, services map[string]api.Serv
 	}
 	for id, s := range services {
 		inv.ids = append(inv.ids, id)
-		if s.State != "" && !slices.Contains(inv.states, s.State) && len(inv.states) < len(knownStates())+maxNewStates {
+		if s.State != "" && !slices.Contains(inv.states, s.State) && len(inv.states) < len(inventory.States())+maxNewStates {
 			inv.states = append(slices.Clone(inv.states), s.State)
 		}
 	}
@@ -134,7 +100,7 @@ func (w *worker) nextInventory(previous *inventory, services map[string]api.Serv
 }
 
 // count fills in the services by state.
-func (inv *inventory) count() {
+func (inv *heldInventory) count() {
 	inv.counts = make(map[string]int, len(inv.states))
 	for _, state := range inv.states {
 		inv.counts[state] = 0
@@ -146,14 +112,14 @@ func (inv *inventory) count() {
 
 // nextRecord returns the record of a service after a list; old itself if nothing
 // changed and it need not be made again.
-func (w *worker) nextRecord(old *record, s api.Service, inv *inventory, seenBefore, again bool) *record {
+func (w *worker) nextRecord(old *record, s api.Service, inv *heldInventory, seenBefore, again bool) *record {
 	hostname, settings := w.hostnames[s.ID], w.settings[s.ID]
 	if old != nil && !again && old.hostname == hostname && slices.Equal(old.settings, settings) &&
-		sameService(&old.Service, &s) && old.states == len(inv.states) {
+		inventory.Same(&old.Service, &s) && old.states == len(inv.states) {
 		return old
 	}
 	r := &record{Service: s, hostname: hostname, settings: settings, states: len(inv.states)}
-	r.inline = inlineLabels(w.config.EnrichLabels, &s, hostname)
+	r.inline = inventory.InlineLabels(w.config.EnrichLabels, &s, hostname)
 	if old != nil && slices.Equal(old.inline, r.inline) {
 		r.epoch = old.epoch
 	} else {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 const bytesPerGiB = 1 << 30
@@ -81,7 +82,7 @@ func (w *worker) inventorySeries(r *record, states []string) *exposition.Block {
 		labels: ids,
 		value:  truth(r.IsPrimary),
 	})
-	if tags := tagLabels(r.Tags); len(tags) > 0 {
+	if tags := inventory.TagLabels(r.Tags); len(tags) > 0 {
 		list = append(list, gauge{
 			name:   serviceTagsName,
 			help:   "The tags of a Postgres service: tag_<key> holds a tag's value, tagpresent_<key> is true for a tag without one; always 1.",
@@ -93,8 +94,8 @@ func (w *worker) inventorySeries(r *record, states []string) *exposition.Block {
 		list = append(list, gauge{
 			name:   serviceSettingName,
 			help:   "A numeric setting of a Postgres service, in the unit in which it is set; the names of PgBouncer's begin with pgbouncer and a dot.",
-			labels: with(labels.Label{Name: "name", Value: s.name}),
-			value:  s.value,
+			labels: with(labels.Label{Name: "name", Value: s.Name}),
+			value:  s.Value,
 		})
 	}
 	return w.relabelledBlock(list)
@@ -107,7 +108,7 @@ func (w *worker) inventoryTotals(counts map[string]int) *exposition.Block {
 		list = append(list, gauge{
 			name:   servicesName,
 			help:   "Number of Postgres services of an organization by state.",
-			labels: []labels.Label{{Name: orgLabel, Value: w.label()}, {Name: "state", Value: state}},
+			labels: []labels.Label{{Name: inventory.OrgLabel, Value: w.label()}, {Name: "state", Value: state}},
 			value:  float64(counts[state]),
 		})
 	}
@@ -119,9 +120,9 @@ func (w *worker) ids(id, name string) []labels.Label { return idLabels(w.label()
 
 func idLabels(org, id, name string) []labels.Label {
 	return []labels.Label{
-		{Name: orgLabel, Value: org},
-		{Name: serviceLabel, Value: id},
-		{Name: nameLabel, Value: name},
+		{Name: inventory.OrgLabel, Value: org},
+		{Name: inventory.ServiceLabel, Value: id},
+		{Name: inventory.NameLabel, Value: name},
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 const (
@@ -50,16 +52,16 @@ type worker struct {
 // memory is what a worker holds, and hands over to the worker that replaces it
 // after a change of configuration.
 type memory struct {
-	plan *Planner // nil before the first run
+	plan *schedule.Planner // nil before the first run
 
 	name        string // the organization's, as far as known
-	inventory   *inventory
+	inventory   *heldInventory
 	listed      []api.Service // what inventory was made of, before selection
 	unconfirmed bool          // the last list was empty and must be confirmed
 	excluded    map[string]struct{}
 	tombstones  map[string]time.Time // when a service left the inventory
 	hostnames   map[string]string
-	settings    map[string][]setting
+	settings    map[string][]inventory.Setting
 
 	source       *exposition.Source            // of the organization's page
 	pageHeld     bool                          // whether there is one
@@ -105,10 +107,10 @@ type workerState struct {
 	measureErr                       error
 	maxAge                           time.Duration
 	bytes                            int64
-	plan                             Plan
-	next                             Request // zero if nothing is planned
-	mute                             bool    // no service can have metrics now
-	unconfirmed                      bool    // the latest list was empty, and is not believed yet
+	plan                             schedule.Summary
+	next                             schedule.Request // zero if nothing is planned
+	mute                             bool             // no service can have metrics now
+	unconfirmed                      bool             // the latest list was empty, and is not believed yet
 	pollTook                         time.Duration
 }
 
@@ -117,7 +119,7 @@ func newMemory() memory {
 		excluded:     map[string]struct{}{},
 		tombstones:   map[string]time.Time{},
 		hostnames:    map[string]string{},
-		settings:     map[string][]setting{},
+		settings:     map[string][]inventory.Setting{},
 		source:       exposition.NewSource(),
 		onPage:       map[string]struct{}{},
 		apart:        map[string]*exposition.Source{},
@@ -205,27 +207,28 @@ func (w *worker) run(ctx context.Context) {
 // schedule sets up the planner, which keeps what an inherited one has learned.
 func (w *worker) schedule(now time.Time) {
 	ids, onlyIDs := w.config.Selection.OnlyIDs()
-	cfg := PlannerConfig{
+	cfg := schedule.Config{
 		Spacing:               w.config.API.Budget.Spacing(),
 		MetricsInterval:       w.config.MetricsInterval,
 		InventoryInterval:     jittered(w.config.InventoryInterval),
 		NoOrganizationMetrics: onlyIDs,
+		FixedIntervals:        w.config.fixedIntervals,
 	}
 	cfg.Details = w.planDetails()
 	if w.plan != nil {
 		w.plan.Reconfigure(cfg)
 		return
 	}
-	w.plan = NewPlanner(cfg, now)
+	w.plan = schedule.New(cfg, now)
 	if onlyIDs {
 		// Named services can be read even if the list never can.
-		var named []PlannedService
+		var named []schedule.Service
 		for _, id := range ids {
 			if w.config.Shard.Owns(id) {
-				named = append(named, PlannedService{ID: id})
+				named = append(named, schedule.Service{ID: id})
 			}
 		}
-		w.plan.SetInventory(now, named, len(ids))
+		w.plan.SetServices(now, named, len(ids))
 	}
 }
 
@@ -238,7 +241,7 @@ func jittered(interval time.Duration) time.Duration {
 
 // answer is how a request ended.
 type answer struct {
-	request  Request
+	request  schedule.Request
 	took     time.Duration
 	err      error
 	services []api.Service
@@ -271,7 +274,7 @@ func (w *worker) poll(ctx context.Context) {
 		if at := w.view().expires; !at.IsZero() && at.Before(wake) {
 			wake = at
 		}
-		for inFlight < mostInFlight+8 { // the planner sees to that; it must not hang on its being right
+		for inFlight < schedule.MaxInFlight+8 { // the planner sees to that; it must not hang on its being right
 			r, ok := w.plan.Next(now)
 			if !ok {
 				break
@@ -304,7 +307,7 @@ func (w *worker) poll(ctx context.Context) {
 }
 
 // ask makes one request. It touches nothing of the worker's state.
-func (w *worker) ask(ctx context.Context, r Request) answer {
+func (w *worker) ask(ctx context.Context, r schedule.Request) answer {
 	a := answer{request: r}
 	start := time.Now()
 	id := w.label()
@@ -329,7 +332,7 @@ func (w *worker) ask(ctx context.Context, r Request) answer {
 // take takes in an answer and publishes what came of it.
 func (w *worker) take(a answer, now time.Time) {
 	w.c.health.polled(w.label(), a.request.Endpoint, a.took)
-	outcome := Outcome{}
+	outcome := schedule.Outcome{}
 	switch a.request.Endpoint {
 	case api.EndpointServices:
 		a.err = w.takeAnyList(a, now)

@@ -7,6 +7,8 @@ import (
 	"github.com/go-kit/log/level"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // view returns what the worker last published, an empty view if it is no longer
@@ -22,7 +24,7 @@ func (w *worker) view() *view {
 
 // publish makes the worker's state what readers see.
 func (w *worker) publish(now time.Time) {
-	plan := w.plan.Plan()
+	plan := w.plan.Summary()
 	pageWanted := false
 	for id, s := range w.samples {
 		if s.block == nil {
@@ -44,7 +46,7 @@ func (w *worker) publish(now time.Time) {
 	if w.pageHeld && !pageWanted && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
 		w.source, w.pageHeld, w.pageBytes = exposition.NewSource(), false, 0
 	}
-	if plan.OrganizationCall == CallNever && w.paging.tried {
+	if plan.OrganizationCall == schedule.CallNever && w.paging.tried {
 		// It is not asked for any more, so that it cannot recover either.
 		w.paging = condition{lastSuccess: w.paging.lastSuccess}
 		if w.sweeping.err == nil {
@@ -58,8 +60,8 @@ func (w *worker) publish(now time.Time) {
 
 // observePeriod says once when the budget is too small to keep metrics as young as
 // they are meant to be, and once when that is over.
-func (w *worker) observePeriod(plan Plan) {
-	if plan.OrganizationCall != CallNever && (!w.pageTried || w.paging.err != nil && resultOf(w.paging.err) != ResultRefused) {
+func (w *worker) observePeriod(plan schedule.Summary) {
+	if plan.OrganizationCall != schedule.CallNever && (!w.pageTried || w.paging.err != nil && resultOf(w.paging.err) != schedule.ResultRefused) {
 		return // what the organization's page covers is not known, or it is in trouble
 	}
 	period := plan.Period.Round(time.Second)
@@ -92,7 +94,7 @@ func (w *worker) mute() bool {
 		return false
 	}
 	for _, r := range w.inventory.services {
-		if classOf(r.State) != classMute {
+		if inventory.ActivityOf(r.State) != inventory.NoMetrics {
 			return false
 		}
 	}
@@ -106,7 +108,7 @@ func (w *worker) ttl(id string) time.Duration {
 }
 
 // newView makes the view of the present state, using again what did not change.
-func (w *worker) newView(now time.Time, plan Plan) *view {
+func (w *worker) newView(now time.Time, plan schedule.Summary) *view {
 	last := w.view()
 	v := &view{worker: w, name: w.name, inventory: w.inventory}
 	if id := w.id.Load(); id != nil {
@@ -238,7 +240,7 @@ func (w *worker) up() bool {
 	if !w.listing.ok() {
 		return false
 	}
-	if w.paging.tried && resultOf(w.paging.err) != ResultRefused {
+	if w.paging.tried && resultOf(w.paging.err) != schedule.ResultRefused {
 		return w.paging.err == nil
 	}
 	if w.mute() {

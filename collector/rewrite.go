@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // names is a set of metric names. Immutable.
@@ -76,7 +77,7 @@ func (r *relabeller) apply(lset labels.Labels, added ...labels.Label) (labels.La
 type rewriter struct {
 	relabeller
 	scope     exposition.RuleScope
-	enriched  []EnrichLabel
+	enriched  []inventory.EnrichLabel
 	inventory map[string]*record
 	rulesAge  uint32
 	own       names
@@ -93,7 +94,7 @@ func (r *rewriter) Group(lset labels.Labels) string {
 	if r.only != "" {
 		return r.only
 	}
-	return lset.Get(serviceLabel)
+	return lset.Get(inventory.ServiceLabel)
 }
 
 // Epoch implements [exposition.Rewriter]. It changes when the rules change and when
@@ -118,11 +119,11 @@ func (r *rewriter) Class(name string) string {
 // Passes implements [exposition.Rewriter]: all but the labels that say which service
 // it is, those of the inventory, and those that the rules have to do with.
 func (r *rewriter) Passes(label string) bool {
-	if label == serviceLabel || label == nameLabel || strings.HasPrefix(label, "__") {
+	if label == inventory.ServiceLabel || label == inventory.NameLabel || strings.HasPrefix(label, "__") {
 		return false
 	}
 	for _, l := range r.enriched {
-		if l.label == label {
+		if l.LabelName() == label {
 			return false
 		}
 	}
@@ -136,7 +137,7 @@ func (r *rewriter) Rewrite(group string, lset labels.Labels) (labels.Labels, exp
 	}
 	rec := r.inventory[group]
 	if rec == nil && group != "" {
-		r.unknownNames[group] = lset.Get(nameLabel)
+		r.unknownNames[group] = lset.Get(inventory.NameLabel)
 	}
 	var inline []labels.Label // never overwrites upstream's own labels
 	if rec != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // eachSeries is a rewriter that is asked about every single series.
@@ -34,11 +35,11 @@ func TestRewriterScope(t *testing.T) {
 		rule(relabel.Config{Action: relabel.Drop, SourceLabels: model.LabelNames{"__name__"}, Regex: relabel.MustNewRegexp("b")}),
 		rule(relabel.Config{Action: relabel.Replace, SourceLabels: label, TargetLabel: "__tmp", Replacement: "$1"}),
 		rule(relabel.Config{Action: relabel.Drop, SourceLabels: label, Regex: relabel.MustNewRegexp("idle")}),
-		rule(relabel.Config{Action: relabel.Replace, SourceLabels: model.LabelNames{nameLabel}, TargetLabel: "team", Replacement: "$1"}),
+		rule(relabel.Config{Action: relabel.Replace, SourceLabels: model.LabelNames{inventory.NameLabel}, TargetLabel: "team", Replacement: "$1"}),
 		rule(relabel.Config{Action: relabel.LabelDrop, Regex: relabel.MustNewRegexp("clickhouse_.*")}),
 		rule(relabel.Config{Action: relabel.Replace, SourceLabels: model.LabelNames{"postgres_region"}, TargetLabel: "mode", Replacement: "$1"}),
 	}
-	enrich, err := ParseEnrichLabels([]string{"region", "size"})
+	enrich, err := inventory.ParseEnrichLabels([]string{"region", "size"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +65,7 @@ func TestRewriterScope(t *testing.T) {
 		var page strings.Builder
 		for _, name := range []string{"a", "b", "c", "own", exporterPrefix + "x"} {
 			for range 5 {
-				fmt.Fprintf(&page, "%s{%s=\"o\",%s=\"s%d\",%s=\"n\"", name, orgLabel, serviceLabel, r.IntN(3), nameLabel)
+				fmt.Fprintf(&page, "%s{%s=\"o\",%s=\"s%d\",%s=\"n\"", name, inventory.OrgLabel, inventory.ServiceLabel, r.IntN(3), inventory.NameLabel)
 				for _, l := range []string{`mode="idle"`, `mode="user"`, `postgres_region="here"`, `__tmp="x"`, `__other="y"`, `team=""`} {
 					if r.IntN(4) == 0 {
 						page.WriteString("," + l)

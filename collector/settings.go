@@ -1,58 +1,17 @@
 package collector
 
 import (
-	"cmp"
 	"maps"
-	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // hostnameInterval is how often a known hostname is asked for again.
 const hostnameInterval = 6 * time.Hour
-
-// pgBouncerPrefix tells PgBouncer's settings from those of Postgres, some of which
-// have the same names. Settings of Postgres' own extensions are named alike.
-const pgBouncerPrefix = "pgbouncer."
-
-// setting is a numeric setting of a service.
-type setting struct {
-	name  string
-	value float64
-}
-
-// numericSettings returns those settings that are plain numbers, sorted by name.
-// Texts, switches and numbers with a unit (on, 64MB, 30s) are left out: a number
-// without its unit would be another one.
-func numericSettings(config api.ServiceConfig) []setting {
-	var list []setting
-	add := func(prefix string, values map[string]string) {
-		for name, text := range values {
-			if v, ok := plainNumber(text); ok && name != "" {
-				list = append(list, setting{prefix + name, v})
-			}
-		}
-	}
-	add("", config.Postgres)
-	add(pgBouncerPrefix, config.PgBouncer)
-	slices.SortStableFunc(list, func(a, b setting) int { return cmp.Compare(a.name, b.name) })
-	return list
-}
-
-// plainNumber understands decimal numbers, and nothing else that the language takes
-// for one: no inf, no 0x10, no 1_000.
-func plainNumber(text string) (float64, bool) {
-	for _, c := range text {
-		if (c < '0' || c > '9') && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E' {
-			return 0, false
-		}
-	}
-	v, err := strconv.ParseFloat(text, 64)
-	return v, err == nil && !math.IsInf(v, 0)
-}
 
 // detailing is how it goes with one of the calls for a service that are no pages.
 type detailing struct {
@@ -62,21 +21,21 @@ type detailing struct {
 
 // planDetails returns the calls that the configuration wants made for each service,
 // and drops what others that were made before have brought.
-func (w *worker) planDetails() []Detail {
-	var details []Detail
+func (w *worker) planDetails() []schedule.Detail {
+	var details []schedule.Detail
 	if w.config.CollectConfig {
-		details = append(details, Detail{Endpoint: api.EndpointServiceConfig, Interval: w.config.ConfigInterval})
+		details = append(details, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: w.config.ConfigInterval})
 	} else {
 		clear(w.settings)
 	}
-	byHostname := func(l EnrichLabel) bool { return l.token == "hostname" }
+	byHostname := func(l inventory.EnrichLabel) bool { return l.String() == "hostname" }
 	if w.config.CollectConfig || slices.ContainsFunc(w.config.EnrichLabels, byHostname) {
-		details = append(details, Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
+		details = append(details, schedule.Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
 	} else {
 		clear(w.hostnames)
 	}
 	maps.DeleteFunc(w.details, func(endpoint api.Endpoint, _ *detailing) bool {
-		return !slices.ContainsFunc(details, func(d Detail) bool { return d.Endpoint == endpoint })
+		return !slices.ContainsFunc(details, func(d schedule.Detail) bool { return d.Endpoint == endpoint })
 	})
 	return details
 }
@@ -112,7 +71,7 @@ func (w *worker) takeDetail(a answer, now time.Time) {
 		}
 		w.hostnames[id] = a.detail.Hostname
 	default:
-		settings := numericSettings(a.config)
+		settings := inventory.NumericSettings(a.config)
 		if slices.Equal(w.settings[id], settings) {
 			return
 		}

@@ -112,7 +112,7 @@ type view struct {
 	services []*serviceView // sorted by id; nil before the first list was tried
 	unnamed  *serviceView   // series that name no service, nil if there are none
 
-	inventory *inventory // nil before the first list
+	inventory *heldInventory // nil before the first list
 	state     workerState
 
 	// What follows from the services, filled by index.

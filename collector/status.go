@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // Status is what the collector knows, for people and for service discovery. It holds
@@ -34,7 +35,7 @@ type OrganizationStatus struct {
 	Unconfirmed bool `json:"unconfirmed,omitempty"`
 
 	// MetricsCall is how the organization's page is used.
-	MetricsCall OrganizationCall `json:"metrics_call"`
+	MetricsCall schedule.OrganizationCall `json:"metrics_call"`
 	// Next is the request planned next; Endpoint is "" if there is none.
 	Next RequestStatus `json:"next_request"`
 	// PollSeconds is how long the latest request for metrics took, with its retries

@@ -19,6 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // answers are what an upstream answers at successive moments.
@@ -241,7 +242,7 @@ func benchmarkCollector(b *testing.B, a *answers, measure func(*testing.B, func(
 	runtime.GC()
 	runtime.ReadMemStats(&empty)
 
-	enrich, err := collector.ParseEnrichLabels([]string{"region", "size", "state"})
+	enrich, err := inventory.ParseEnrichLabels([]string{"region", "size", "state"})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
 
@@ -84,7 +85,7 @@ type counts struct{ Lists, Pages int64 }
 
 // exporter is the exporter as its main function puts it together.
 func exporter(ctx context.Context, o *order, _ *offer) (http.Handler, map[string]http.HandlerFunc, error) {
-	enrich, err := collector.ParseEnrichLabels([]string{"region", "size", "state"})
+	enrich, err := inventory.ParseEnrichLabels([]string{"region", "size", "state"})
 	if err != nil {
 		return nil, nil, err
 	}

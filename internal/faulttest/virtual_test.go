@@ -20,6 +20,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/pipenet"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
@@ -63,7 +64,7 @@ func newVirtual(t *testing.T, config simulator.Config) *virtual {
 		}
 		return client, err
 	}}
-	labels, err := collector.ParseEnrichLabels([]string{"region,size,state"})
+	labels, err := inventory.ParseEnrichLabels([]string{"region,size,state"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // discoveryPath is where Prometheus finds a target for each service.
@@ -250,7 +251,7 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 			l["__meta_clickhouse_"+name] = value
 		}
 	}
-	names := collector.TagNames(s.Tags)
+	names := inventory.TagNames(s.Tags)
 	for _, tag := range s.Tags {
 		name := names[tag.Key]
 		if _, twice := l["__meta_clickhouse_tagpresent_"+name]; twice {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // severity says how bad a problem is.
@@ -91,7 +92,7 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 	}
 	// A page that upstream refuses to make for so many services is no problem:
 	// the services' own are read instead.
-	if o.Metrics.Tried && !o.Metrics.OK && o.MetricsCall != collector.CallRefused {
+	if o.Metrics.Tried && !o.Metrics.OK && o.MetricsCall != schedule.CallRefused {
 		p := problem{
 			Severity: warning, Title: "Metrics cannot be read", Detail: o.Metrics.Error, Since: o.Metrics.Since,
 			Remedy: "The last good metrics are served until they are " + maxAge + " old, then their series end. Mend what the message names; if it names nothing, wait: the exporter keeps asking.",

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // What the template is given. Texts are plain: the template escapes them.
@@ -296,7 +297,7 @@ func card(o *collector.OrganizationStatus, now time.Time, past pastHour, several
 	}
 	c.Next = next(o, now)
 	switch {
-	case o.UpstreamRefreshNext.IsZero() && o.MetricsCall == collector.CallRegularly:
+	case o.UpstreamRefreshNext.IsZero() && o.MetricsCall == schedule.CallRegularly:
 		c.Rhythm = "being learned"
 	case o.UpstreamRefreshNext.IsZero():
 		c.Rhythm = "not used: services are read one by one"

@@ -20,6 +20,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 var statusTime = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
@@ -29,7 +30,7 @@ func working(id string, services ...collector.ServiceStatus) collector.Organizat
 	call := collector.CallStatus{Tried: true, OK: true, Since: statusTime.Add(-time.Hour), LastSuccess: statusTime.Add(-20 * time.Second), AgeSeconds: 20}
 	o := collector.OrganizationStatus{
 		ID: id, Name: "name of " + id, Up: true, Inventory: call, Metrics: call, InventoryKnown: true,
-		MetricsCall: collector.CallRegularly,
+		MetricsCall: schedule.CallRegularly,
 		Next:        collector.RequestStatus{Endpoint: api.EndpointServices, At: statusTime.Add(7 * time.Second)},
 		PollSeconds: 1.25, UpstreamRefreshSeconds: 60, UpstreamRefreshNext: statusTime.Add(30 * time.Second),
 		Budget:        collector.BudgetStatus{Used: 3, Limit: 8, WindowSeconds: 10},
@@ -337,7 +338,7 @@ func TestStatusStates(t *testing.T) {
 			}
 		}, "2 problems", []string{"error Metrics cannot be read", "error 3 services have no metrics"}},
 		{"page refused", func(o *collector.OrganizationStatus) {
-			o.Metrics, o.MetricsCall = failing, collector.CallRefused
+			o.Metrics, o.MetricsCall = failing, schedule.CallRefused
 		}, "Everything works", nil},
 		{"rate limit", func(o *collector.OrganizationStatus) {
 			o.Budget.PausedUntil = statusTime.Add(9 * time.Second)

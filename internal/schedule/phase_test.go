@@ -1,4 +1,4 @@
-package collector
+package schedule
 
 import (
 	"fmt"
@@ -178,7 +178,7 @@ func TestPhaseMakesDataYounger(t *testing.T) {
 			fmt.Fprintf(&table, "%-32s %8s | %6d %7s %7s | %6d %7s %7s %8s %6.0f%%\n", tt.name, interval,
 				plain.polls, plain.median(), plain.quantile(.95),
 				learned.polls, learned.median(), learned.quantile(.95), learned.longest.Round(time.Second), 100*learned.learned.Hours())
-			if learned.polls > plain.polls+creditCap {
+			if learned.polls > plain.polls+maxTokens {
 				t.Errorf("%s at %s: %d polls, plain polling has %d", tt.name, interval, learned.polls, plain.polls)
 			}
 			gain := plain.median() - learned.median()
@@ -316,7 +316,7 @@ func FuzzPhase(f *testing.F) {
 			if now = p.Next(); latency > 0 && now.Before(now.Add(latency)) {
 				now = now.Add(latency)
 			}
-			if most := int(now.Sub(start)/interval) + creditCap + 1; i+1 > most {
+			if most := int(now.Sub(start)/interval) + maxTokens + 1; i+1 > most {
 				t.Fatalf("%d polls in %s at an interval of %s", i+1, now.Sub(start), interval)
 			}
 		}

@@ -1,11 +1,7 @@
-package collector
+package inventory
 
 import (
 	"fmt"
-	"hash/fnv"
-	"maps"
-	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -17,9 +13,9 @@ import (
 // Labels that upstream puts on every series, and that the program's own series
 // carry as well.
 const (
-	orgLabel     = "clickhouse_org"
-	serviceLabel = "postgres_service"
-	nameLabel    = "postgres_service_name"
+	OrgLabel     = "clickhouse_org"
+	ServiceLabel = "postgres_service"
+	NameLabel    = "postgres_service_name"
 )
 
 // EnrichLabel is one fact of the inventory that every series of a service carries
@@ -71,7 +67,7 @@ func (l EnrichLabel) value(s *api.Service, hostname string) string {
 	return ""
 }
 
-const enrichTokens = "name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>"
+const inlineTokens = "name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>"
 
 // ParseEnrichLabels understands name, region, size, state, provider, version,
 // ha-type, is-primary, hostname and tag:<key>, given one by one or joined by
@@ -90,12 +86,12 @@ func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 		case "name", "region", "size", "state", "provider", "version", "ha-type", "is-primary", "hostname":
 			l.label = "postgres_" + mangle(token)
 			if token == "name" {
-				l.label = nameLabel
+				l.label = NameLabel
 			}
 		default:
 			key, isTag := strings.CutPrefix(token, "tag:")
 			if !isTag {
-				return nil, fmt.Errorf("unknown label %q to enrich with: choose among %s", token, enrichTokens)
+				return nil, fmt.Errorf("unknown label %q to enrich with: choose among %s", token, inlineTokens)
 			}
 			if key == "" {
 				return nil, fmt.Errorf("label %q to enrich with names no tag: write tag:<key>", token)
@@ -114,9 +110,9 @@ func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 	return parsed, nil
 }
 
-// inlineLabels returns the labels that every series of the service gets unless it
+// InlineLabels returns the labels that every series of the service gets unless it
 // has them already.
-func inlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []labels.Label {
+func InlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []labels.Label {
 	var inline []labels.Label
 	for _, l := range chosen {
 		if v := l.value(s, hostname); v != "" {
@@ -124,75 +120,4 @@ func inlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []label
 		}
 	}
 	return inline
-}
-
-// mangle turns a tag's key into (the rest of) a label name.
-func mangle(key string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
-			return r
-		}
-		return '_'
-	}, key)
-}
-
-// tagLabels returns the labels of the tags of one service: tag_<key> with the tag's
-// value, tagpresent_<key> with "true" for a tag that has none.
-//
-// Keys that become the same label once mangled (a.b, a-b) are told apart by a hash
-// of the key at the end of the name, except for a key that needed no mangling (a_b),
-// which keeps its name. So the names depend neither on the order of the tags nor on
-// how many others collide.
-func tagLabels(tags []api.Tag) []labels.Label {
-	tags = append([]api.Tag(nil), tags...)
-	sort.Slice(tags, func(i, j int) bool {
-		if tags[i].Key != tags[j].Key {
-			return tags[i].Key < tags[j].Key
-		}
-		return tags[i].Value < tags[j].Value
-	})
-	names := TagNames(tags)
-	var list []labels.Label
-	for i, tag := range tags {
-		if i > 0 && tags[i-1].Key == tag.Key {
-			continue // upstream's keys are unique; one of two is all a label can hold
-		}
-		name := names[tag.Key]
-		l := labels.Label{Name: "tag_" + name, Value: tag.Value}
-		if tag.Value == "" {
-			l = labels.Label{Name: "tagpresent_" + name, Value: "true"}
-		}
-		list = append(list, l)
-	}
-	return list
-}
-
-// TagNames returns what tags are called in label names, by key: the names that
-// tagLabels describes, without its prefixes.
-func TagNames(tags []api.Tag) map[string]string {
-	mangled := make(map[string]string, len(tags)) // by key
-	sharers := make(map[string]int, len(tags))    // by mangled key
-	for _, tag := range tags {
-		if _, seen := mangled[tag.Key]; !seen {
-			name := mangle(tag.Key)
-			mangled[tag.Key] = name
-			sharers[name]++
-		}
-	}
-	names := make(map[string]string, len(mangled))
-	taken := make(map[string]bool, len(mangled))
-	for _, key := range slices.Sorted(maps.Keys(mangled)) {
-		name := mangled[key]
-		if sharers[name] > 1 && name != key {
-			h := fnv.New32a()
-			_, _ = h.Write([]byte(key))
-			name += fmt.Sprintf("_%08x", h.Sum32())
-			for taken[name] || sharers[name] > 0 {
-				name += "_"
-			}
-			taken[name] = true
-		}
-		names[key] = name
-	}
-	return names
 }

@@ -1,4 +1,4 @@
-package collector
+package schedule
 
 import "time"
 
@@ -22,8 +22,8 @@ const (
 	// learnedWindow is how wide the window may be for the phase to count as known.
 	learnedWindow = 10 * time.Second
 
-	// creditCap bounds how many polls that were saved can be made up for at once.
-	creditCap = 3
+	// maxTokens bounds how many polls that were saved can be made up for at once.
+	maxTokens = 3
 )
 
 // Phase learns at which moments upstream renews its values, so that the program
@@ -50,33 +50,40 @@ const (
 // safe for concurrent use.
 type Phase struct {
 	interval time.Duration
+	fixed    bool      // never tracks
 	due      time.Time // of the next poll
 
-	credit   float64   // polls that may be made, as of creditAt
-	creditAt time.Time // zero before the first poll
+	tokens    float64   // polls that may be made, as of countedAt
+	countedAt time.Time // zero before the first poll
 
 	asked time.Time // the last poll that was answered
 
 	// While searching.
 	changedAt time.Time // end of the last change
-	still     bool      // a poll since then found nothing new
+	quiet     bool      // a poll since then found nothing new
 	rhythm    int       // changes in a row that fit the period
 	holdOff   time.Time // until then no new attempt at tracking is made
-	losses    int       // how often tracking was given up
+	timesLost int       // how often tracking was given up
 
 	// While tracking.
-	tracking bool
-	period   time.Duration
-	lo, hi   time.Time // the refresh is expected after lo, and not after hi
-	expected time.Time // middle of the window as it was predicted
-	early    int       // refreshes in a row that came before the first poll in the window
-	late     int       // polls in a row after the window that found nothing new
-	strange  int       // changes at moments when there should be none, recently
+	tracking   bool
+	period     time.Duration
+	lo, hi     time.Time // the refresh is expected after lo, and not after hi
+	expected   time.Time // middle of the window as it was predicted
+	early      int       // refreshes in a row that came before the first poll in the window
+	late       int       // polls in a row after the window that found nothing new
+	unexpected int       // changes at moments when there should be none, recently
 }
 
 // NewPhase returns a learner that asks for one poll per interval on average.
 func NewPhase(interval time.Duration) *Phase {
 	return &Phase{interval: interval, period: upstreamRefresh}
+}
+
+func newPhase(cfg Config) *Phase {
+	p := NewPhase(cfg.MetricsInterval)
+	p.fixed = cfg.FixedIntervals
+	return p
 }
 
 // Next returns when to poll next. It is the zero time before the first poll: at
@@ -118,28 +125,28 @@ func (p *Phase) Observe(asked, answered time.Time, changed bool) {
 // search looks for changes that are about one period apart.
 func (p *Phase) search(before, asked, answered time.Time, changed bool) {
 	if !changed {
-		p.still = true
+		p.quiet = true
 		return
 	}
-	apart, still := answered.Sub(p.changedAt), p.still
+	apart, quiet := answered.Sub(p.changedAt), p.quiet
 	first := p.changedAt.IsZero()
-	p.changedAt, p.still = answered, false
+	p.changedAt, p.quiet = answered, false
 	window := answered.Sub(before)
 	switch {
 	case first:
 		return
-	case still && apart >= upstreamRefresh-p.interval && apart <= upstreamRefresh+p.interval && window < upstreamRefresh:
+	case quiet && apart >= upstreamRefresh-p.interval && apart <= upstreamRefresh+p.interval && window < upstreamRefresh:
 		p.rhythm++
 	default:
 		p.rhythm = 0
 	}
 	// Halving windows takes two polls for each refresh.
-	if p.rhythm < 2 || asked.Before(p.holdOff) ||
+	if p.fixed || p.rhythm < 2 || asked.Before(p.holdOff) ||
 		p.interval < leastInterval || 2*p.interval > upstreamRefresh+periodTolerance {
 		return
 	}
 	p.tracking, p.period = true, upstreamRefresh
-	p.early, p.late, p.strange = 0, 0, 0
+	p.early, p.late, p.unexpected = 0, 0, 0
 	p.lo, p.hi = before, answered
 	p.advance()
 }
@@ -178,7 +185,7 @@ func (p *Phase) track(before, asked, answered time.Time, changed bool) {
 		}
 	case !asked.After(p.lo):
 		// A refresh where there should be none.
-		if p.strange += 2; p.strange > 4 {
+		if p.unexpected += 2; p.unexpected > 4 {
 			p.lose(asked)
 		}
 	default:
@@ -196,7 +203,7 @@ func (p *Phase) refreshed(before, answered time.Time) {
 	if answered.Before(p.hi) {
 		p.hi = answered
 	}
-	p.strange = max(p.strange-1, 0)
+	p.unexpected = max(p.unexpected-1, 0)
 	if before.Before(p.lo) {
 		// That it was not before the window was assumed, not seen.
 		p.early++
@@ -231,10 +238,10 @@ func (p *Phase) advance() {
 
 // lose falls back to plain polling. Each time it takes longer until the next try.
 func (p *Phase) lose(now time.Time) {
-	p.tracking, p.rhythm, p.still = false, 0, false
+	p.tracking, p.rhythm, p.quiet = false, 0, false
 	p.changedAt = time.Time{}
-	p.holdOff = now.Add(time.Minute << min(p.losses, 5))
-	p.losses++
+	p.holdOff = now.Add(time.Minute << min(p.timesLost, 5))
+	p.timesLost++
 }
 
 // schedule sets when to poll next.
@@ -256,24 +263,24 @@ func (p *Phase) schedule() {
 	}
 }
 
-// spend takes a poll off the credit.
+// spend takes the token of a poll.
 func (p *Phase) spend(at time.Time) {
-	p.credit = p.creditOn(at) - 1
-	p.creditAt = at
+	p.tokens = p.tokensAt(at) - 1
+	p.countedAt = at
 }
 
-// creditOn returns how many polls may be made at the time.
-func (p *Phase) creditOn(at time.Time) float64 {
-	if p.creditAt.IsZero() {
+// tokensAt returns how many polls may be made at the time.
+func (p *Phase) tokensAt(at time.Time) float64 {
+	if p.countedAt.IsZero() {
 		return 2
 	}
-	return min(p.credit+float64(at.Sub(p.creditAt))/float64(p.interval), creditCap)
+	return min(p.tokens+float64(at.Sub(p.countedAt))/float64(p.interval), maxTokens)
 }
 
-// affordable returns the first moment, not before t, at which there is credit for
-// n polls.
+// affordable returns the first moment, not before t, at which there are tokens
+// for n polls.
 func (p *Phase) affordable(t time.Time, n float64) time.Time {
-	if short := n - p.creditOn(t); short > 0 {
+	if short := n - p.tokensAt(t); short > 0 {
 		return t.Add(time.Duration(short * float64(p.interval)))
 	}
 	return t

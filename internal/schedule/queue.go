@@ -1,4 +1,4 @@
-package collector
+package schedule
 
 import (
 	"container/heap"

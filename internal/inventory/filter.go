@@ -1,0 +1,108 @@
+package inventory
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+)
+
+// Filter describes services: those for which every criterion that is given holds.
+// Regular expressions match the whole of a value, as in Prometheus.
+type Filter struct {
+	IDs    []string          // the service's id is one of these
+	Name   string            // regular expression, "" = not given
+	Region string            // likewise
+	State  string            // likewise; the service comes and goes with its state
+	Tags   map[string]string // key of a tag that the service has → regular expression of its value, which is "" for a tag without one
+}
+
+// OneOf returns a regular expression for a criterion of a [Filter] that is met by
+// the values alone, "" for none.
+func OneOf(values ...string) string {
+	quoted := make([]string, len(values))
+	for i, v := range values {
+		quoted[i] = regexp.QuoteMeta(v)
+	}
+	return strings.Join(quoted, "|")
+}
+
+// Matcher is a compiled [Filter]. Immutable.
+type Matcher struct {
+	ids                 map[string]struct{} // nil = not given
+	name, region, state *relabel.Regexp     // likewise
+	tags                map[string]relabel.Regexp
+}
+
+// Compile returns an error that names the criterion that is not a regular expression.
+func (f Filter) Compile() (*Matcher, error) {
+	m := &Matcher{}
+	if len(f.IDs) > 0 {
+		m.ids = make(map[string]struct{}, len(f.IDs))
+		for _, id := range f.IDs {
+			m.ids[id] = struct{}{}
+		}
+	}
+	for _, c := range []struct {
+		name, pattern string
+		to            **relabel.Regexp
+	}{{"name", f.Name, &m.name}, {"region", f.Region, &m.region}, {"state", f.State, &m.state}} {
+		if c.pattern == "" {
+			continue
+		}
+		re, err := compile(c.pattern)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		*c.to = &re
+	}
+	for key, pattern := range f.Tags {
+		re, err := compile(pattern)
+		if err != nil {
+			return nil, fmt.Errorf("tag %s: %w", key, err)
+		}
+		if m.tags == nil {
+			m.tags = make(map[string]relabel.Regexp, len(f.Tags))
+		}
+		m.tags[key] = re
+	}
+	return m, nil
+}
+
+// compile compiles a regular expression that matches whole values only.
+func compile(pattern string) (relabel.Regexp, error) {
+	// First as it is: "a)(b" must not become valid by what is put around it.
+	if _, err := regexp.Compile(pattern); err != nil {
+		return relabel.Regexp{}, err
+	}
+	return relabel.NewRegexp(pattern)
+}
+
+// Match tells whether every criterion holds for the service.
+func (m *Matcher) Match(s api.Service) bool {
+	if m.ids != nil {
+		if _, ok := m.ids[s.ID]; !ok {
+			return false
+		}
+	}
+	if m.name != nil && !m.name.MatchString(s.Name) ||
+		m.region != nil && !m.region.MatchString(s.Region) ||
+		m.state != nil && !m.state.MatchString(s.State) {
+		return false
+	}
+	for key, re := range m.tags {
+		if !slices.ContainsFunc(s.Tags, func(t api.Tag) bool { return t.Key == key && re.MatchString(t.Value) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// onlyIDs tells whether ids are the only criterion.
+func (m *Matcher) onlyIDs() bool {
+	return m.name == nil && m.region == nil && m.state == nil && len(m.tags) == 0
+}

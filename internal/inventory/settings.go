@@ -1,0 +1,50 @@
+package inventory
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+)
+
+// pgBouncerPrefix tells PgBouncer's settings from those of Postgres, some of which
+// have the same names. Settings of Postgres' own extensions are named alike.
+const pgBouncerPrefix = "pgbouncer."
+
+// Setting is a numeric setting of a service.
+type Setting struct {
+	Name  string
+	Value float64
+}
+
+// NumericSettings returns those settings that are plain numbers, sorted by name.
+// Texts, switches and numbers with a unit (on, 64MB, 30s) are left out: a number
+// without its unit would be another one.
+func NumericSettings(config api.ServiceConfig) []Setting {
+	var list []Setting
+	add := func(prefix string, values map[string]string) {
+		for name, text := range values {
+			if v, ok := plainNumber(text); ok && name != "" {
+				list = append(list, Setting{prefix + name, v})
+			}
+		}
+	}
+	add("", config.Postgres)
+	add(pgBouncerPrefix, config.PgBouncer)
+	slices.SortStableFunc(list, func(a, b Setting) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// plainNumber understands decimal numbers, and nothing else that the language takes
+// for one: no inf, no 0x10, no 1_000.
+func plainNumber(text string) (float64, bool) {
+	for _, c := range text {
+		if (c < '0' || c > '9') && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E' {
+			return 0, false
+		}
+	}
+	v, err := strconv.ParseFloat(text, 64)
+	return v, err == nil && !math.IsInf(v, 0)
+}

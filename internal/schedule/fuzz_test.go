@@ -1,0 +1,137 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+)
+
+// Whatever happens in whatever order, the planner keeps its books.
+func FuzzPlanner(f *testing.F) {
+	f.Add([]byte("a fleet comes and goes"))
+	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 200, 201, 202, 203, 204, 205})
+	f.Fuzz(func(t *testing.T, script []byte) {
+		cfg := planConfig()
+		cfg.Details = []Detail{{api.EndpointService, time.Minute}}
+		now := fleetStart
+		p := New(cfg, now)
+		states := []string{"running", "stopped", "creating", "restarting"}
+		var inFlight []Request
+		last := time.Time{}
+		for i, op := range script {
+			n := int(op >> 3)
+			switch op & 7 {
+			case 0, 1, 2:
+				r, ok := p.Next(now)
+				if !ok {
+					continue
+				}
+				if r.At.Before(now) {
+					t.Fatalf("planned for the past: %v at %v", r, now)
+				}
+				now = r.At
+				if r, ok = p.Next(now); !ok || r.At.After(now) {
+					continue // time has brought a change of plan
+				}
+				if !last.IsZero() && now.Sub(last) < cfg.Spacing {
+					t.Fatalf("%s after the last request", now.Sub(last))
+				}
+				last = now
+				if slices.ContainsFunc(inFlight, func(o Request) bool { return o.Endpoint == r.Endpoint && o.Service == r.Service }) {
+					t.Fatalf("%v is under way already", r)
+				}
+				p.Started(r, now)
+				inFlight = append(inFlight, r)
+			case 3, 4:
+				if len(inFlight) == 0 {
+					continue
+				}
+				r := inFlight[n%len(inFlight)]
+				inFlight = slices.DeleteFunc(inFlight, func(o Request) bool { return o == r })
+				out := Outcome{Result: Result(n % 3), Changed: i%2 == 0}
+				for id := range n {
+					out.Services = append(out.Services, fmt.Sprint(id))
+				}
+				p.Finished(r, now, out)
+			case 5:
+				var services []Service
+				for id := range n {
+					services = append(services, Service{ID: fmt.Sprint(id), Activity: inventory.ActivityOf(states[(id+i)%len(states)])})
+				}
+				p.SetServices(now, services, n*5)
+			case 6:
+				now = now.Add(time.Duration(n) * 10 * time.Second)
+			case 7:
+				if n < 16 {
+					p.PauseUntil(now.Add(time.Duration(n) * time.Second))
+				} else {
+					inFlight = nil
+					p.Reconfigure(cfg)
+				}
+			}
+			p.checkBooks(t)
+		}
+	})
+}
+
+// checkBooks compares what the planner counts with what there is.
+func (p *Planner) checkBooks(t *testing.T) {
+	t.Helper()
+	var count [inventory.Activities]int
+	queued, asking, details := 0, 0, 0
+	for _, s := range p.services {
+		if s.counted() {
+			count[s.activity]++
+		}
+		if s.queue != nil {
+			queued++
+			if s.queue.items[s.index] != s {
+				t.Fatalf("%s is not where it should be in its queue", s.id)
+			}
+		}
+		if s.asking {
+			asking++
+		}
+		if want := s.counted() && !s.asking; want != (s.queue != nil) {
+			t.Fatalf("%s: queued %t, want %t", s.id, s.queue != nil, want)
+		}
+		for _, d := range s.details {
+			if d.index >= 0 {
+				details++
+			}
+		}
+	}
+	total := p.waiting.len()
+	for _, q := range p.ready {
+		total += q.len()
+	}
+	if count != p.count || queued != total || asking != p.servicesInFlight || details != p.details.len() {
+		t.Fatalf("count %v, want %v; queued %d, want %d; in flight %d, want %d; details %d, want %d",
+			p.count, count, total, queued, p.servicesInFlight, asking, p.details.len(), details)
+	}
+}
+
+func BenchmarkPlanner(b *testing.B) {
+	for _, n := range []int{100, 2000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			now := fleetStart
+			p := New(planConfig(), now)
+			var services []Service
+			for i := range n {
+				services = append(services, Service{ID: fmt.Sprintf("service-%05d", i), Activity: inventory.Running})
+			}
+			p.SetServices(now, services, n)
+			b.ReportAllocs()
+			for b.Loop() {
+				r, _ := p.Next(now)
+				now = r.At
+				p.Started(r, now)
+				p.Finished(r, now, Outcome{})
+			}
+		})
+	}
+}

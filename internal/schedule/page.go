@@ -1,0 +1,124 @@
+package schedule
+
+import (
+	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+)
+
+func (p *Planner) callMode() OrganizationCall {
+	if p.cfg.NoOrganizationMetrics || p.knowsList && len(p.services) <= 1 {
+		return CallNever
+	}
+	return p.call
+}
+
+// callInterval returns 0 if no call is to be made.
+func (p *Planner) callInterval() time.Duration {
+	interval := p.cfg.MetricsInterval
+	switch p.callMode() {
+	case CallNever:
+		return 0
+	case CallRefused:
+		interval *= 2
+		if p.total > organizationMetricsCap {
+			interval = max(interval, probeInterval)
+		}
+	case CallUseless:
+		interval = max(interval, probeInterval)
+	}
+	// Together with the list it leaves something for single services, if there are any.
+	least := p.cfg.Spacing * 3 / 2
+	if p.uncovered() > 0 {
+		least = 4 * p.cfg.Spacing
+	}
+	return max(interval, least)
+}
+
+func (p *Planner) nextCall(slot time.Time) (Request, bool) {
+	r := Request{Endpoint: api.EndpointOrganizationMetrics, At: slot}
+	interval := p.callInterval()
+	// The first list tells whether the call should be made at all.
+	if interval == 0 || p.pageInFlight || !p.listEnded {
+		return r, false
+	}
+	switch {
+	case p.pageAskedAt.IsZero():
+	case interval == p.cfg.MetricsInterval:
+		r.At = p.phase.Next()
+	default:
+		r.At = p.pageAskedAt.Add(interval)
+	}
+	return r, true
+}
+
+func (p *Planner) finishCall(now time.Time, out Outcome) {
+	switch out.Result {
+	case ResultFailed:
+		p.phase.Failed(p.pageAskedAt)
+		return
+	case ResultRefused:
+		p.phase.Failed(p.pageAskedAt)
+		p.call, p.uselessPages = CallRefused, 0
+		p.dropCoverage()
+		return
+	}
+	p.phase.Observe(p.pageAskedAt, now, out.Changed)
+	p.pageAnsweredAt = now
+	p.pageCovers = make(map[string]struct{}, len(out.Services))
+	for _, id := range out.Services {
+		p.pageCovers[id] = struct{}{}
+	}
+	useful, askable := 0, 0
+	for id, s := range p.services {
+		_, covered := p.pageCovers[id]
+		switch {
+		case covered:
+			useful++
+			p.update(s, func() {
+				s.covered, s.last = true, now
+				s.failures, s.retryAt = 0, time.Time{}
+			})
+		case s.covered:
+			p.update(s, func() { s.covered = false })
+		}
+		if s.activity != inventory.NoMetrics {
+			askable++
+		}
+	}
+	// An answer for one service is worth as much as asking that service.
+	if useful >= 2 || askable < 2 {
+		p.call, p.uselessPages = CallRegularly, 0
+	} else if p.uselessPages++; p.uselessPages >= maxUselessPages || p.call != CallRegularly {
+		p.call = CallUseless
+		p.dropCoverage()
+		return
+	}
+	for id := range p.pageCovers {
+		if s := p.services[id]; s != nil {
+			s.dataPeriod = p.periodOf(s)
+		}
+	}
+}
+
+// dropOldCoverage hands over to single requests what answers for the organization
+// have not covered for a while.
+func (p *Planner) dropOldCoverage(now time.Time) {
+	if p.pageCovers == nil {
+		return
+	}
+	interval := p.callInterval()
+	if interval == 0 || now.Sub(p.pageAnsweredAt) > max(interval, p.minPeriod())*5/2 {
+		p.dropCoverage()
+	}
+}
+
+func (p *Planner) dropCoverage() {
+	p.pageCovers = nil
+	for _, s := range p.services {
+		if s.covered {
+			p.update(s, func() { s.covered = false })
+		}
+	}
+}

@@ -1,0 +1,302 @@
+package schedule
+
+import (
+	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+)
+
+const (
+	// organizationMetricsCap is how many services upstream's call for the metrics
+	// of a whole organization answers for. What it does above is not documented.
+	organizationMetricsCap = 100
+	// probeInterval is how often that call is tried while it is known to be of no use.
+	probeInterval = 10 * time.Minute
+	// maxUselessPages is how many answers in a row may be of no use before that is
+	// taken as known.
+	maxUselessPages = 3
+
+	// budgetMargin is the part of the budget that planning counts on. The rest makes
+	// up for retries and for calls that come late.
+	budgetMargin = 0.9
+	// maxPhased is how many services, fetched one by one, are each polled at
+	// upstream's phase. More of them would stand in each other's way at that moment.
+	maxPhased = 8
+	// troubleAfter is how many failures in a row suggest that it is not the
+	// services that fail.
+	troubleAfter = 5
+	// minInFlight and MaxInFlight bound how many services are asked at a time,
+	// however slowly upstream answers.
+	minInFlight, MaxInFlight = 8, 64
+)
+
+// Planner decides which request an organization's budget is spent on next.
+//
+// The list of services and the metrics of the whole organization come first, each
+// at its interval. What the latest answer for the organization does not cover is
+// fetched service by service: those with the oldest data first, running services
+// before others, and evenly spread over a period that is as short as the rest of
+// the budget allows. A service that turns up in an answer for the organization is
+// not asked for as long as that goes on; when it drops out again its turn is where
+// the age of its data puts it. So a truncated answer may have any members, and
+// change them, and an answer that is refused, as well as an organization that
+// grows or shrinks past upstream's cap, is just the extreme case.
+//
+// A service that fails while others do not is asked less and less often, and
+// services that can answer nothing are not asked: being created or deleted. Where
+// everything fails, requests become rare, none loses its place, and all resume with
+// the first success.
+//
+// Decisions take time logarithmic in the number of services. A Planner holds no
+// clock and is not safe for concurrent use. Several requests may be under way at a
+// time, but never two for the same thing.
+type Planner struct {
+	cfg Config
+
+	startedAt time.Time // the latest request
+	paused    time.Time
+	requests  map[Request]struct{} // in flight, without At
+
+	listDue      time.Time
+	listInFlight bool
+	listEnded    bool // once, well or not
+	knowsList    bool
+	total        int // services of the organization, selected or not
+
+	call           OrganizationCall
+	pageInFlight   bool
+	pageAskedAt    time.Time           // latest call was made, zero if none
+	pageAnsweredAt time.Time           // latest good answer
+	pageCovers     map[string]struct{} // services in that answer; nil = none
+	uselessPages   int                 // answers in a row that were of no use
+	phase          *Phase
+
+	services         map[string]*service
+	count            [inventory.Activities]int             // uncovered services
+	ready            [inventory.Activities]queue[*service] // to be asked, by the age of their data
+	waiting          queue[*service]                       // have failed, by the time of the next attempt
+	servicesInFlight int
+	serviceAskedAt   time.Time // latest request for a service
+	successes        uint64    // of such requests
+	failures         int       // of such requests, in a row
+	arrivals         uint64
+
+	details       queue[*detailCall] // by due time
+	detailAskedAt time.Time
+}
+
+// New returns a planner for an organization of which nothing is known yet.
+// The first request is the list, at once.
+func New(cfg Config, now time.Time) *Planner {
+	p := &Planner{listDue: now, call: CallRegularly, services: map[string]*service{}}
+	p.Reconfigure(cfg)
+	return p
+}
+
+// Reconfigure changes what New was given and keeps all that has been learned.
+// Requests under way are forgotten; do not report them any more.
+func (p *Planner) Reconfigure(cfg Config) {
+	cfg.Spacing = max(cfg.Spacing, time.Millisecond)
+	cfg.MetricsInterval = max(cfg.MetricsInterval, time.Millisecond)
+	cfg.InventoryInterval = max(cfg.InventoryInterval, time.Millisecond)
+	if p.phase == nil || cfg.MetricsInterval != p.cfg.MetricsInterval {
+		p.phase = newPhase(cfg)
+		for _, s := range p.services {
+			s.phase = nil
+		}
+	}
+	p.cfg = cfg
+	p.listInFlight, p.pageInFlight, p.servicesInFlight = false, false, 0
+	p.requests = map[Request]struct{}{}
+	p.details = queue[*detailCall]{}
+	for _, s := range p.services {
+		s.details = nil
+		p.addDetails(s)
+		p.update(s, func() { s.asking = false })
+	}
+}
+
+// SetServices tells which services are to be exported, and how many the
+// organization has in all. It may be called at any time, also before the list has
+// been read, for services of which the ids are known.
+func (p *Planner) SetServices(now time.Time, selected []Service, total int) {
+	p.knowsList, p.total = true, total
+	seen := make(map[string]struct{}, len(selected))
+	for _, want := range selected {
+		seen[want.ID] = struct{}{}
+		activity := want.Activity
+		s, ok := p.services[want.ID]
+		if !ok {
+			s = &service{id: want.ID, activity: inventory.NoMetrics, place: place{arrival: p.arrivals}}
+			p.arrivals++
+			if _, ok := p.pageCovers[s.id]; ok {
+				s.covered, s.last = true, p.pageAnsweredAt
+			}
+			// It may have been forgotten while it was asked.
+			if _, s.asking = p.requests[Request{Endpoint: api.EndpointServiceMetrics, Service: s.id}]; s.asking {
+				p.servicesInFlight++
+			}
+			p.services[s.id] = s
+			p.addDetails(s)
+		}
+		if !ok || s.activity != activity {
+			p.update(s, func() {
+				s.activity = activity
+				s.failures, s.retryAt = 0, time.Time{}
+			})
+		}
+	}
+	for id, s := range p.services {
+		if _, ok := seen[id]; !ok {
+			p.forget(s)
+		}
+	}
+	p.dropOldCoverage(now)
+}
+
+func (p *Planner) forget(s *service) {
+	p.update(s, func() { s.activity = inventory.NoMetrics })
+	for _, d := range s.details {
+		if d.index >= 0 {
+			p.details.remove(d)
+		}
+	}
+	if s.asking {
+		p.servicesInFlight--
+	}
+	delete(p.services, s.id)
+}
+
+// PauseUntil keeps anything from being planned before t.
+func (p *Planner) PauseUntil(t time.Time) {
+	if t.After(p.paused) {
+		p.paused = t
+	}
+}
+
+// Next returns the request to be made next and when, which may be in the past or
+// the future. There is none while all that could be asked is under way; something
+// must be reported then before there is another.
+func (p *Planner) Next(now time.Time) (Request, bool) {
+	p.dropOldCoverage(now)
+	slot := now
+	for _, t := range []time.Time{p.startedAt.Add(p.cfg.Spacing), p.paused} {
+		if t.After(slot) {
+			slot = t
+		}
+	}
+	var best Request
+	found := false
+	// In the order of what goes first when several are due.
+	for _, candidate := range []func(time.Time) (Request, bool){p.nextList, p.nextCall, p.nextService, p.nextDetail} {
+		r, ok := candidate(slot)
+		if !ok {
+			continue
+		}
+		if r.At.Before(slot) {
+			r.At = slot
+		}
+		if !found || r.At.Before(best.At) {
+			best, found = r, true
+		}
+	}
+	return best, found
+}
+
+// Started takes in that the request is being made. Every started request must be
+// reported by [Planner.Finished].
+func (p *Planner) Started(r Request, now time.Time) {
+	p.startedAt = now
+	r.At = time.Time{}
+	p.requests[r] = struct{}{}
+	switch r.Endpoint {
+	case api.EndpointServices:
+		p.listInFlight = true
+		p.listDue = now.Add(p.listInterval())
+	case api.EndpointOrganizationMetrics:
+		p.pageInFlight = true
+		p.pageAskedAt = now
+	case api.EndpointServiceMetrics:
+		p.serviceAskedAt = now
+		if s := p.services[r.Service]; s != nil && !s.asking {
+			p.servicesInFlight++
+			p.update(s, func() { s.asking, s.askedAt = true, now })
+		}
+	default:
+		p.startDetail(r, now)
+	}
+}
+
+// Finished takes in how a request ended. The request is one that Next returned; its
+// At does not matter.
+func (p *Planner) Finished(r Request, now time.Time, out Outcome) {
+	r.At = time.Time{}
+	delete(p.requests, r)
+	switch r.Endpoint {
+	case api.EndpointServices:
+		p.listInFlight, p.listEnded = false, true
+		if out.Result != ResultOK && !p.knowsList {
+			// Without it nothing else gets going.
+			if soon := now.Add(p.cfg.MetricsInterval); soon.Before(p.listDue) {
+				p.listDue = soon
+			}
+		}
+	case api.EndpointOrganizationMetrics:
+		p.pageInFlight = false
+		p.finishCall(now, out)
+	case api.EndpointServiceMetrics:
+		if s := p.services[r.Service]; s != nil && s.asking {
+			p.servicesInFlight--
+			p.finishService(s, now, out)
+		}
+	default:
+		p.finishDetail(r, now, out)
+	}
+}
+
+// Period returns in which time the service's metrics are renewed, by sum. While
+// a plan changes it is the longer one of that under which the service's data came
+// and the new one: data does not become too old by a change of mind.
+func (p *Planner) Period(id string) time.Duration {
+	s := p.services[id]
+	if s == nil {
+		return max(p.cfg.MetricsInterval, p.minPeriod())
+	}
+	return max(p.periodOf(s), s.dataPeriod)
+}
+
+// minPeriod returns how far apart polls may be that follow upstream's rhythm: the
+// period of data is never taken for shorter.
+func (p *Planner) minPeriod() time.Duration {
+	return min(upstreamRefresh, 2*p.cfg.MetricsInterval)
+}
+
+func (p *Planner) periodOf(s *service) time.Duration {
+	period := p.period() * periods(s.activity)
+	if s.covered {
+		period = p.callInterval()
+	}
+	return max(period, p.minPeriod())
+}
+
+// Summary returns what the planner is up to.
+func (p *Planner) Summary() Summary {
+	sum := Summary{Services: len(p.services), Uncovered: p.uncovered(), Period: p.period(), OrganizationCall: p.callMode()}
+	if p.pageCovers != nil {
+		sum.Period = max(sum.Period, p.callInterval())
+	}
+	phase := p.phase
+	if sum.OrganizationCall != CallRegularly {
+		phase = nil
+		if len(p.services) == 1 {
+			for _, s := range p.services {
+				phase = s.phase
+			}
+		}
+	}
+	if phase != nil {
+		sum.PhasePeriod, sum.PhaseNext, sum.PhaseLearned = phase.Learned()
+	}
+	return sum
+}
