@@ -263,3 +263,47 @@ func rules(t *testing.T, text string) []*relabel.Config {
 func masked(page string) string {
 	return regexp.MustCompile(`(?m)^(\S*_metrics_last_\w+_timestamp_seconds\{.*\}) \S+$`).ReplaceAllString(page, "$1 <time>")
 }
+
+// expected returns the identity and value of every series that the simulator's
+// organization page has at the moment, as the exporter is to show it.
+func (b *bench) expected(inline func(simulator.Service) map[string]string) map[string]string {
+	services := map[string]simulator.Service{}
+	for _, s := range b.sim.Services() {
+		services[s.ID] = s
+	}
+	all := map[string]string{}
+	for _, s := range b.sim.Series(time.Now()) {
+		labels := maps.Clone(s.Labels)
+		for name, value := range inline(services[s.Labels["postgres_service"]]) {
+			labels[name] = value
+		}
+		pairs := make([]string, 0, len(labels))
+		for _, name := range slices.Sorted(maps.Keys(labels)) {
+			pairs = append(pairs, fmt.Sprintf("%s=%q", name, labels[name]))
+		}
+		all[s.Name+"{"+strings.Join(pairs, ",")+"}"] = fmt.Sprint(s.Value)
+	}
+	return all
+}
+
+func byDefault(s simulator.Service) map[string]string {
+	return map[string]string{"postgres_region": s.Region, "postgres_size": s.Size, "postgres_state": s.State}
+}
+
+// sorted returns the series with labels in order: where an inlined label stands is
+// no part of a series' identity.
+func sorted(all map[string]string) map[string]string {
+	out := make(map[string]string, len(all))
+	for id, value := range all {
+		name, pairs, _ := strings.Cut(strings.TrimSuffix(id, "}"), "{")
+		parts := strings.Split(pairs, `",`)
+		for i := range parts {
+			parts[i] = strings.TrimSuffix(parts[i], `"`) + `"`
+		}
+		slices.Sort(parts)
+		out[name+"{"+strings.Join(parts, ",")+"}"] = value
+	}
+	return out
+}
+
+func identities(all map[string]string) []string { return slices.Sorted(maps.Keys(sorted(all))) }
