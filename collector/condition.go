@@ -20,21 +20,18 @@ type condition struct {
 	lastSuccess time.Time // zero if never
 }
 
-// change is what an attempt made of a condition.
-type change int
-
+// What an attempt can make of a condition.
 const (
-	noChange change = iota
-	firstSuccess
-	nowFailing // or failing for another reason than before
-	recovered
+	noChange     = "no change"
+	firstSuccess = "first success"
+	nowFailing   = "now failing" // or failing for another reason than before
+	recovered    = "recovered"
 )
 
 // observe takes in an attempt's end and returns the condition after it, how it
 // changed, and for how long the former condition lasted.
-func (c condition) observe(now time.Time, err error) (condition, change, time.Duration) {
-	next := condition{tried: true, err: err, since: c.since, lastSuccess: c.lastSuccess}
-	lasted := time.Duration(0)
+func (c condition) observe(now time.Time, err error) (next condition, event string, lasted time.Duration) {
+	next = condition{tried: true, err: err, since: c.since, lastSuccess: c.lastSuccess}
 	if c.tried {
 		lasted = age(now, c.since)
 	}
@@ -119,6 +116,18 @@ func resultOf(err error) schedule.Result {
 		}
 	}
 	return schedule.ResultFailed
+}
+
+// result tells the planner how a request to an endpoint ended. A key may be allowed to
+// list services and read them, but not the organization's page: then it is as good as
+// refused, while a key that is refused everything may be mended at any moment.
+func (p *poller) result(endpoint api.Endpoint, err error) schedule.Result {
+	var request *api.Error
+	if endpoint == api.EndpointOrganizationMetrics && errors.As(err, &request) &&
+		request.StatusCode == http.StatusForbidden && p.state.list.ok() {
+		return schedule.ResultRefused
+	}
+	return resultOf(err)
 }
 
 // String says how it stands, for people.

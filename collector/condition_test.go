@@ -18,7 +18,7 @@ func TestConditionChanges(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, step := range []struct {
 		err    error
-		want   change
+		want   string
 		lasted time.Duration
 	}{
 		{dns, nowFailing, 0},

@@ -1,46 +1,29 @@
 package collector
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
-// discover finds the organization that the key can see, unless its id is given. It
-// tries until it succeeds, and returns false when ctx ends before.
-func (w *worker) discover(ctx context.Context) bool {
-	for w.id.Load() == nil {
-		start := time.Now()
-		list, err := w.client.Organizations(ctx)
-		if ctx.Err() != nil {
-			return false
-		}
-		w.c.health.polled(w.label(), api.EndpointOrganizations, time.Since(start))
-		w.c.health.unsent(w.label(), api.EndpointOrganizations, err)
-		if err == nil {
-			err = w.claim(list)
-		}
-		now := time.Now()
-		w.observe(&w.found, now, err, api.EndpointOrganizations, "organization found")
-		if err != nil {
-			w.publish(now)
-			w.firstOnce.Do(func() { close(w.first) })
-			timer := time.NewTimer(w.config.InventoryInterval)
-			select {
-			case <-ctx.Done():
-				timer.Stop()
-				return false
-			case <-timer.C:
-			}
-		}
+// takeOrganizations takes in which organizations the key can see. It is asked again
+// until there is the one to poll.
+func (p *poller) takeOrganizations(r *response, now time.Time) {
+	p.state.discovering, p.state.discoverAt = false, time.Time{}
+	err := r.err
+	if err == nil {
+		err = p.found(r.list, now)
 	}
-	return true
+	p.observe(&p.state.discovery, now, err, api.EndpointOrganizations, "organization found")
+	if err != nil {
+		p.state.discoverAt = now.Add(min(p.config.MetricsInterval, p.config.InventoryInterval))
+		p.firstOnce.Do(func() { close(p.first) })
+	}
 }
 
-// claim takes the one organization of the list as the worker's own.
-func (w *worker) claim(list []api.Organization) error {
+// found makes the one organization of the list the poller's.
+func (p *poller) found(list []api.Organization, now time.Time) error {
 	switch len(list) {
 	case 0:
 		return &refusedError{"no_organization", "the API key sees no organization: give the key access to one, or set the organization id"}
@@ -49,12 +32,35 @@ func (w *worker) claim(list []api.Organization) error {
 		text := fmt.Sprintf("the API key sees %d organizations: set the organization id to the one to export", len(list))
 		return &refusedError{"several_organizations", text}
 	}
-	org := list[0]
-	if err := w.c.claim(w, org.ID); err != nil {
-		return err
+	was, id := p.identity.Load(), list[0].ID
+	if was.ID != id {
+		if !p.c.claim(p, id) {
+			text := fmt.Sprintf("the organization that the API key sees, %s, is polled already: configure it once", id)
+			return &refusedError{"duplicate_organization", text}
+		}
+		if was.ID != "" { // the key is another one
+			p.c.health.end(was.ID)
+			p.startOver(now)
+		}
+		p.c.health.begin(id)
 	}
-	if w.name == "" {
-		w.name = org.Name
-	}
+	p.state.foundName = list[0].Name
 	return nil
+}
+
+// claim makes a discovered organization the poller's, unless another polls it.
+func (c *Collector) claim(p *poller, id string) bool {
+	for {
+		old := c.snapshot.Load()
+		if v := old.organization(id); v != nil && v.poller != p {
+			return false
+		}
+		// Readers learn whose it is before the poller does.
+		v := p.emptyView()
+		v.id = id
+		if c.snapshot.CompareAndSwap(old, old.with(v)) {
+			p.identity.Store(&api.Organization{ID: id, Name: p.config.Name})
+			return true
+		}
+	}
 }

@@ -263,7 +263,7 @@ func TestNothingEmittedHoldsTheSecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		everything := strings.Join(b.logs.lines(), "\n") + b.text("", "") + string(status) + fmt.Sprint(b.health()) +
-			fmt.Sprintf("%+v", b.c.workers[0].config)
+			fmt.Sprintf("%+v", b.c.pollers[0].config)
 		if strings.Contains(everything, b.sim.Config().KeySecret) {
 			t.Error("the secret shows")
 		}

@@ -153,16 +153,17 @@ func (b *bench) refreshed() {
 // text returns a page as text.
 func (b *bench) text(org, service string) string {
 	b.t.Helper()
-	doc, err := b.c.Page(org, service)
+	docs, err := b.c.Page(org, service)
 	if err != nil {
 		b.t.Fatalf("Page(%q, %q): %v", org, service, err)
 	}
-	return text(doc)
+	return text(docs...)
 }
 
-func text(doc *exposition.Document) string {
+func text(docs ...*exposition.Document) string {
 	var page strings.Builder
-	for _, chunk := range exposition.Encode(exposition.Text, exposition.Identity, doc).Chunks {
+	var encoder exposition.Encoder
+	for _, chunk := range encoder.Encode(exposition.Text, exposition.Identity, docs...).Chunks {
 		page.Write(chunk)
 	}
 	return page.String()
@@ -219,11 +220,7 @@ func (b *bench) health() map[string]string {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	block, err := exposition.NewBlock(families)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return series(text(exposition.Merge(exposition.Part{Block: block})))
+	return series(text(exposition.NewDocument(families)))
 }
 
 // own returns the value of one of the collector's own metrics of the simulated

@@ -32,6 +32,8 @@ type health struct {
 	waitSeconds  *prometheus.CounterVec
 	drops        *prometheus.CounterVec
 	pagesRefused *prometheus.CounterVec
+	downgrades   *prometheus.CounterVec
+	panics       *prometheus.CounterVec
 
 	up               *prometheus.Desc
 	inventorySuccess *prometheus.Desc
@@ -68,6 +70,9 @@ func newHealth() *health {
 		drops:        counter("series_dropped_total", "Upstream's series that were left out: duplicate (another one has the same labels), rule (by a relabelling rule), reserved (its name is one of the exporter's own), invalid (a rule left it without a valid name).", "reason"),
 		pagesRefused: counter("pages_refused_total", "Answers of upstream that came with status 200 and were refused whole, by kind of trouble.", "endpoint", "reason"),
 
+		downgrades: counter("families_downgraded_total", "Families of upstream's metrics whose type was not known, so that they were served as of the nearest type."),
+		panics:     counter("panics_total", "Panics, which are bugs, after which all that was read of the organization was dropped and read anew."),
+
 		up:               desc(upName, "Whether the latest requests for an organization's list of services and for its metrics worked."),
 		inventorySuccess: desc(exporterPrefix+"inventory_last_success_timestamp_seconds", "When the list of services was last read, in seconds since 1970."),
 		metricsSuccess:   desc(exporterPrefix+"metrics_last_success_timestamp_seconds", "When metrics, of the organization or of a service, were last read, in seconds since 1970."),
@@ -85,6 +90,7 @@ func newHealth() *health {
 func (h *health) vecs() []prometheus.Collector {
 	return []prometheus.Collector{
 		h.pollDuration, h.requests, h.failures, h.refusals, h.waits, h.waitSeconds, h.drops, h.pagesRefused,
+		h.downgrades, h.panics,
 	}
 }
 
@@ -104,7 +110,7 @@ func (h *health) names() []string {
 // begin makes the counters of an organization appear as zero rather than with
 // their first event, which no rate would see.
 func (h *health) begin(org string) {
-	for _, c := range []*prometheus.CounterVec{h.refusals, h.waits, h.waitSeconds} {
+	for _, c := range []*prometheus.CounterVec{h.refusals, h.waits, h.waitSeconds, h.downgrades, h.panics} {
 		c.WithLabelValues(org)
 	}
 	for _, reason := range []string{dropDuplicate, dropRule, dropReserved, dropInvalid} {
@@ -116,7 +122,9 @@ func (h *health) begin(org string) {
 func (h *health) end(org string) {
 	which := prometheus.Labels{inventory.OrgLabel: org}
 	h.pollDuration.DeletePartialMatch(which)
-	for _, c := range []*prometheus.CounterVec{h.requests, h.failures, h.refusals, h.waits, h.waitSeconds, h.drops, h.pagesRefused} {
+	for _, c := range []*prometheus.CounterVec{
+		h.requests, h.failures, h.refusals, h.waits, h.waitSeconds, h.drops, h.pagesRefused, h.downgrades, h.panics,
+	} {
 		c.DeletePartialMatch(which)
 	}
 }
@@ -169,16 +177,20 @@ func (h *health) refused(org string, endpoint api.Endpoint, reason string) {
 	h.pagesRefused.WithLabelValues(org, string(endpoint), reason).Inc()
 }
 
+func (h *health) downgrade(org string, n int) { h.downgrades.WithLabelValues(org).Add(float64(n)) }
+
+func (h *health) panicked(org string) { h.panics.WithLabelValues(org).Inc() }
+
 func (h *health) drop(org, reason string, n int) {
 	h.drops.WithLabelValues(org, reason).Add(float64(n))
 }
 
 // dropped counts what was left out of a page that was taken in.
-func (h *health) dropped(org string, s exposition.Stats) {
-	h.drop(org, dropDuplicate, s.Duplicates)
-	h.drop(org, dropRule, s.Dropped)
-	h.drop(org, dropReserved, s.Reserved)
-	h.drop(org, dropInvalid, s.Invalid)
+func (h *health) dropped(org string, d exposition.Drops) {
+	h.drop(org, dropDuplicate, d.Duplicate)
+	h.drop(org, dropRule, d.Rule)
+	h.drop(org, dropReserved, d.Reserved)
+	h.drop(org, dropInvalid, d.Invalid)
 }
 
 // Describe implements [prometheus.Collector].
@@ -198,7 +210,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		vec.Collect(ch)
 	}
 	now := time.Now()
-	for _, v := range c.current(now).views {
+	for _, v := range c.current(now).organizations {
 		gauge := func(desc *prometheus.Desc, value float64) {
 			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, v.label())
 		}
@@ -211,21 +223,17 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 			}
 			gauge(desc, unixSeconds(t))
 		}
-		up := 0.0
-		if v.state.up {
-			up = 1
-		}
-		gauge(c.health.up, up)
-		moment(c.health.inventorySuccess, v.state.listing.lastSuccess)
-		moment(c.health.metricsSuccess, v.state.measuredAt)
-		usage := v.worker.config.API.Budget.Usage()
+		gauge(c.health.up, truth(v.up))
+		moment(c.health.inventorySuccess, v.list.lastSuccess)
+		moment(c.health.metricsSuccess, v.metricsAt)
+		usage := v.config.API.Budget.Usage()
 		gauge(c.health.budget, float64(usage.Limit))
 		gauge(c.health.budgetUsed, float64(usage.Used))
 		gauge(c.health.series, float64(v.series))
-		gauge(c.health.pageBytes, float64(v.state.bytes))
+		gauge(c.health.pageBytes, float64(v.bytes))
 		gauge(c.health.unknown, float64(v.unknown))
-		gauge(c.health.uncovered, float64(v.state.plan.Uncovered))
-		gauge(c.health.period, v.state.plan.Period.Seconds())
-		gauge(c.health.maxAge, v.worker.config.MaxAge.Seconds())
+		gauge(c.health.uncovered, float64(v.plan.Uncovered))
+		gauge(c.health.period, v.plan.Period.Seconds())
+		gauge(c.health.maxAge, v.config.MaxAge.Seconds())
 	}
 }

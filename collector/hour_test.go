@@ -15,7 +15,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
 // refreshStamps makes every PostgresServiceInfo of upstream's pages have the moment of
@@ -44,11 +43,7 @@ func refreshStamps(sim *simulator.Simulator) simulator.Fault {
 func (b *bench) dataAges() map[string]time.Duration {
 	b.t.Helper()
 	now := b.sim.Config().Now()
-	doc, err := b.c.Page("", "")
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	page := bytes.Join(exposition.Encode(exposition.Text, exposition.Identity, doc).Chunks, nil)
+	page := []byte(b.text("", ""))
 	ages := map[string]time.Duration{}
 	for {
 		at := bytes.Index(page, []byte("\nPostgresServiceInfo{"))

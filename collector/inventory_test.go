@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
@@ -312,11 +312,11 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				})
 				b.pass(time.Hour)
 				// Those whose series are those of a page that is no longer the newest.
-				w := b.c.workers[0]
+				p := b.c.pollers[0]
 				b.stop()
 				changed := map[string]time.Time{}
-				for id, s := range w.samples {
-					if w.apart[id] != nil && !s.own {
+				for id, s := range p.state.services {
+					if !s.fetchedAt.IsZero() && !s.onPage && !s.own {
 						changed[id] = s.fetchedAt
 					}
 				}
@@ -326,30 +326,33 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				for id := range changed {
 					tt.change(b, id)
 				}
-				list, err := w.client.Services(t.Context(), w.label())
+				list, err := p.client.Services(t.Context(), p.label())
 				if err != nil {
 					t.Fatal(err)
 				}
 				now := time.Now()
-				w.takeList(list, now, false)
-				w.publish(now)
+				p.setInventory(list, now)
+				p.publish(now)
 				for id, at := range changed {
 					of := ids(b.upstreamSeries(), id)
 					if with := ids(b.upstreamSeries(), id, tt.label); len(of) < 30 || len(with) != len(of) {
 						t.Errorf("%d of %d series have the new label", len(with), len(of))
 					}
-					if s := w.samples[id]; !s.fetchedAt.Equal(at) {
+					if s := p.state.services[id]; !s.fetchedAt.Equal(at) {
 						t.Errorf("the data's age changed: %s, was %s", s.fetchedAt, at)
 					}
 				}
-				before := maps.Clone(w.samples)
-				w.rewrite()
-				if !maps.Equal(before, w.samples) {
-					t.Error("labelled again although nothing changed")
+				before := map[string]*exposition.Block{}
+				for id, s := range p.state.services {
+					before[id] = s.block
 				}
-				if n := len(w.unknownNames); n != 0 {
-					t.Errorf("%d unknown services", n)
+				p.setInventory(list, now)
+				for id, s := range p.state.services {
+					if s.block != before[id] {
+						t.Error("labelled again although nothing changed")
+					}
 				}
+				b.want("clickhouse_postgres_exporter_unknown_services", "0")
 			})
 		})
 	}
@@ -424,12 +427,12 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		}
 		b.pass(20 * time.Minute)
 		b.stop()
-		m := b.c.workers[0].memory
-		if n := len(m.samples); n != 20 {
-			t.Errorf("%d samples", n)
+		st := b.c.pollers[0].state
+		if n := len(st.services); n != 20 {
+			t.Errorf("%d services are held", n)
 		}
-		if n := len(m.tombstones) + len(m.unknownNames) + len(m.apart) + len(m.hostnames) + len(m.failed); n != 0 {
-			t.Errorf("%d things are held of services that are gone", n)
+		if n := len(st.tombstones); n != 0 {
+			t.Errorf("%d tombstones", n)
 		}
 	})
 }

@@ -1,5 +1,12 @@
 package collector
 
+import (
+	"slices"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+)
+
 // Names of the program's own metrics that describe upstream: one place, since they
 // are also the names that upstream may not use.
 const (
@@ -19,12 +26,55 @@ const (
 	exporterPrefix = "clickhouse_postgres_exporter_"
 )
 
-// pageNames are the families of its own that the collector adds to pages. Those of
-// [Collector.Collect] come on top.
-func pageNames() []string {
+// inventoryNames are the names of what the inventory says.
+func inventoryNames() []string {
 	return []string{
 		serviceInfoName, serviceStateName, serviceCreatedName, serviceStorageName,
 		servicePrimaryName, serviceTagsName, serviceSettingName, servicesName,
-		serviceUpName, serviceLastSuccessName, serviceLastChangeName,
+	}
+}
+
+// healthNames are the names of the health of services.
+func healthNames() []string {
+	return []string{serviceUpName, serviceLastSuccessName, serviceLastChangeName}
+}
+
+// SampleNames returns the names that series of the families have in any format, for
+// [Options].ReservedNames: a name that another family's series have must not be among
+// them.
+func SampleNames(families []*dto.MetricFamily) []string {
+	var names []string
+	for _, f := range families {
+		name := f.GetName()
+		names = append(names, name)
+		switch f.GetType() {
+		case dto.MetricType_COUNTER:
+			// OpenMetrics calls the family by the name without its suffix.
+			family := strings.TrimSuffix(name, "_total")
+			names = append(names, family, family+"_total", family+"_created")
+		case dto.MetricType_SUMMARY:
+			names = append(names, name+"_sum", name+"_count", name+"_created")
+		case dto.MetricType_HISTOGRAM, dto.MetricType_GAUGE_HISTOGRAM:
+			names = append(names, name+"_sum", name+"_count", name+"_bucket", name+"_created")
+		}
+	}
+	return names
+}
+
+// names returns a function that tells whether a name is among those of the lists, or
+// one that the exporter keeps for itself.
+func names(lists ...[]string) func(name string) bool {
+	set := map[string]struct{}{}
+	for _, name := range slices.Concat(lists...) {
+		set[name] = struct{}{}
+	}
+	return func(name string) bool {
+		if _, ok := set[name]; ok || strings.HasPrefix(name, exporterPrefix) {
+			return true
+		}
+		// In OpenMetrics, a counter's family has the name without its suffix.
+		family, counter := strings.CutSuffix(name, "_total")
+		_, ok := set[family]
+		return counter && ok
 	}
 }

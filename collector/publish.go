@@ -6,251 +6,171 @@ import (
 
 	"github.com/go-kit/log/level"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
-// view returns what the worker last published, an empty view if it is no longer
-// part of the collector.
-func (w *worker) view() *view {
-	for _, v := range w.c.snapshot.Load().views {
-		if v.worker == w {
-			return v
-		}
-	}
-	return &view{worker: w}
-}
-
-// publish makes the worker's state what readers see.
-func (w *worker) publish(now time.Time) {
-	plan := w.plan.Summary()
-	pageWanted := false
-	for id, s := range w.samples {
-		if s.block == nil {
-			continue
-		}
-		if !reached(now, s.fetchedAt.Add(w.ttl(id))) {
-			pageWanted = pageWanted || !s.own && w.apart[id] == nil
-			continue
-		}
-		if w.inventory == nil || w.inventory.services[id] == nil {
-			w.forget(id)
-			continue
-		}
-		// The moment stays known, the memory does not.
-		w.samples[id] = &sample{fetchedAt: s.fetchedAt, changedAt: s.changedAt, own: s.own}
-		delete(w.apart, id)
-		delete(w.ownBytes, id)
-	}
-	if w.pageHeld && !pageWanted && reached(now, w.pageAt.Add(max(w.config.MaxAge, plan.Period*5/2))) {
-		w.source, w.pageHeld, w.pageBytes = exposition.NewSource(), false, 0
-	}
-	if plan.OrganizationCall == schedule.CallNever && w.paging.tried {
+// publish makes the poller's state what readers see.
+func (p *poller) publish(now time.Time) {
+	st := p.state
+	plan := st.planner.Summary()
+	p.expire(now, plan)
+	if plan.OrganizationCall == schedule.CallNever && st.organizationPage.tried {
 		// It is not asked for any more, so that it cannot recover either.
-		w.paging = condition{lastSuccess: w.paging.lastSuccess}
-		if w.sweeping.err == nil {
-			w.measureErr = nil
+		st.organizationPage = condition{lastSuccess: st.organizationPage.lastSuccess}
+		st.pageRefused = false
+		if st.servicePages.err == nil {
+			st.metricsErr = nil
 		}
 	}
-	w.observePeriod(plan)
-	w.c.publish(w.newView(now, plan))
-	w.refreshed()
-}
-
-// observePeriod says once when the budget is too small to keep metrics as young as
-// they are meant to be, and once when that is over.
-func (w *worker) observePeriod(plan schedule.Summary) {
-	if plan.OrganizationCall != schedule.CallNever && (!w.pageTried || w.paging.err != nil && resultOf(w.paging.err) != schedule.ResultRefused) {
-		return // what the organization's page covers is not known, or it is in trouble
-	}
-	period := plan.Period.Round(time.Second)
-	switch {
-	case !w.slow && plan.Period > w.config.MaxAge:
-		w.slow = true
-		level.Warn(w.logger).Log("msg", "the rate budget is too small to read every service's metrics within --metrics.max-age, so that they are served for longer; ask ClickHouse support for a raised limit and set --api.rate-limit to it, divide the services among exporters (shards, organizations) with an API key each, or select fewer services",
-			"uncovered_services", plan.Uncovered, "period", period, "max_age", w.config.MaxAge)
-	case w.slow && plan.Period <= w.config.MaxAge*9/10: // well below, lest it is said again and again
-		w.slow = false
-		level.Info(w.logger).Log("msg", "the rate budget suffices again to read every service's metrics within --metrics.max-age",
-			"uncovered_services", plan.Uncovered, "period", period, "max_age", w.config.MaxAge)
+	p.observeBudget(plan)
+	p.published = p.newView(now, plan)
+	p.c.publish(p.published)
+	if st.list.tried && (st.pageTried || st.servicePages.tried || st.noMetrics()) {
+		p.firstOnce.Do(func() { close(p.first) })
 	}
 }
 
-// refreshed closes first once the first refresh has ended.
-func (w *worker) refreshed() {
-	if !w.listing.tried {
-		return
-	}
-	if w.pageTried || w.sweeping.tried || w.mute() {
-		w.firstOnce.Do(func() { close(w.first) })
-	}
-}
-
-// mute tells whether the inventory has no service that could have metrics: such are
-// not asked for any.
-func (w *worker) mute() bool {
-	if w.inventory == nil {
-		return false
-	}
-	for _, r := range w.inventory.services {
-		if inventory.ActivityOf(r.State) != inventory.NoMetrics {
-			return false
+// expire drops what is too old to be served.
+func (p *poller) expire(now time.Time, plan schedule.Summary) {
+	st := p.state
+	for id, s := range st.services {
+		switch {
+		case s.metrics == nil || !reached(now, s.fetchedAt.Add(p.ttl(id))):
+		case s.entry == nil:
+			p.forget(id)
+		default:
+			s.expire()
 		}
 	}
-	return true
+	if reached(now, st.pageAt.Add(max(p.config.MaxAge, plan.Period*5/2))) {
+		st.page, st.pageBytes = nil, 0
+		st.parser.Forget()
+	}
 }
 
 // ttl returns for how long a service's metrics are served: a service that is read
 // rarely, because the budget allows no more, must not vanish between two readings.
-func (w *worker) ttl(id string) time.Duration {
-	return max(w.config.MaxAge, w.plan.Period(id)*5/2)
+func (p *poller) ttl(id string) time.Duration {
+	return max(p.config.MaxAge, p.state.planner.Period(id)*5/2)
+}
+
+// observeBudget says once when the budget is too small to keep metrics as young as
+// they are meant to be, and once when that is over.
+func (p *poller) observeBudget(plan schedule.Summary) {
+	st := p.state
+	if plan.OrganizationCall != schedule.CallNever &&
+		(!st.pageTried || st.organizationPage.err != nil && !st.pageRefused) {
+		return // what the organization's page covers is not known, or it is in trouble
+	}
+	period := plan.Period.Round(time.Second)
+	switch {
+	case !st.overBudget && plan.Period > p.config.MaxAge:
+		st.overBudget = true
+		level.Warn(p.logger).Log("msg", "the rate budget is too small to read every service's metrics within --metrics.max-age, so that they are served for longer; ask ClickHouse support for a raised limit and set --api.rate-limit to it, divide the services among exporters (shards, organizations) with an API key each, or select fewer services",
+			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
+	case st.overBudget && plan.Period <= p.config.MaxAge*9/10: // well below, or it would be said again and again
+		st.overBudget = false
+		level.Info(p.logger).Log("msg", "the rate budget suffices again to read every service's metrics within --metrics.max-age",
+			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
+	}
 }
 
 // newView makes the view of the present state, using again what did not change.
-func (w *worker) newView(now time.Time, plan schedule.Summary) *view {
-	last := w.view()
-	v := &view{worker: w, name: w.name, inventory: w.inventory}
-	if id := w.id.Load(); id != nil {
-		v.id = *id
+func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView {
+	st := p.state
+	v := p.emptyView()
+	v.plan, v.up = plan, p.up()
+	v.discovery, v.list, v.organizationPage, v.servicePages = st.discovery, st.list, st.organizationPage, st.servicePages
+	v.metricsAt, v.metricsErr, v.pollTook = st.metricsAt, st.metricsErr, st.pollTook
+	v.inventory, v.totals = st.inventory, st.totals
+	v.noMetrics, v.unconfirmed = st.noMetrics(), st.unconfirmed
+	v.bytes = st.pageBytes
+	v.next, _ = st.planner.Next(now)
+	ids := make([]string, 0, len(st.services))
+	for id, s := range st.services {
+		v.bytes += s.pageBytes
+		if id != "" {
+			ids = append(ids, id)
+		}
 	}
-	v.state = workerState{
-		up: w.up(), found: w.found, listing: w.listing, paging: w.paging, sweeping: w.sweeping,
-		measuredAt: w.measuredAt, measureErr: w.measureErr, maxAge: w.config.MaxAge,
-		bytes: w.pageBytes, plan: plan, mute: w.mute(), unconfirmed: w.unconfirmed,
-		pollTook: w.pollTook,
-	}
-	if r, ok := w.plan.Next(now); ok {
-		v.state.next = r
-	}
-	for _, n := range w.ownBytes {
-		v.state.bytes += n
-	}
-	if w.listing.tried || w.unconfirmed {
-		ids := w.serviceIDs()
+	// At start, metrics are held back until the first list has been tried.
+	if st.list.tried || st.unconfirmed {
+		slices.Sort(ids)
 		v.services = make([]*serviceView, 0, len(ids))
-		var made slab
 		for _, id := range ids {
-			v.services = append(v.services, w.newServiceView(id, last.service(id), &made))
+			v.services = append(v.services, p.newServiceView(st.services[id]))
 		}
-		if s := w.samples[""]; s != nil && s.block != nil {
-			v.unnamed = &serviceView{sample: s, block: s.block, ttl: w.ttl(""), document: &lazyDocument{}}
-			if w.config.Timestamps {
-				v.unnamed.stamp = s.changedAt
-			}
-			if last.unnamed != nil && last.unnamed.sample == s {
-				v.unnamed.document = last.unnamed.document
-			}
+		if s := st.services[""]; s != nil && s.block != nil {
+			v.unnamed = p.newServiceView(s)
 		}
 	}
-	v.index(last.health)
-	if v.document = last.document; v.document == nil || !v.sameSeries(last) {
-		v.document = &lazyDocument{}
-	}
+	v.summarize()
 	return v
 }
 
-// serviceIDs returns the ids of all services that the inventory or the metrics name,
-// sorted. The caller must not change them.
-func (w *worker) serviceIDs() []string {
-	var ids []string
-	if w.inventory != nil {
-		ids = w.inventory.ids
+// emptyView makes a view of an organization of which nothing is known but who it is.
+func (p *poller) emptyView() *organizationView {
+	v := &organizationView{poller: p, id: p.identity.Load().ID, name: p.config.Name}
+	if v.name == "" {
+		v.name = p.state.foundName
 	}
-	known := len(ids)
-	for id := range w.samples {
-		if id != "" && (w.inventory == nil || w.inventory.services[id] == nil) {
-			ids = append(slices.Clip(ids), id)
-		}
-	}
-	if len(ids) > known {
-		slices.Sort(ids)
-	}
-	return ids
+	config := p.config
+	v.config = &config
+	v.lazily()
+	return v
 }
 
-// newServiceView makes the view of one service, of which last is the one before or
-// nil.
-func (w *worker) newServiceView(id string, last *serviceView, made *slab) *serviceView {
-	s := serviceView{id: id, sample: w.samples[id], ttl: w.ttl(id), name: w.unknownNames[id]}
-	if w.inventory != nil {
-		if s.record = w.inventory.services[id]; s.record != nil {
-			s.name = s.record.Name
-		}
+// newServiceView makes the view of one service.
+func (p *poller) newServiceView(s *service) *serviceView {
+	f := serviceFacts{
+		org: p.label(), id: s.id, entry: s.entry, hostname: s.details.hostname,
+		block: s.block, listed: s.listed,
+		fetchedAt: s.fetchedAt, changedAt: s.changedAt, ttl: p.ttl(s.id), utilization: s.utilization,
 	}
-	if err := w.failed[id]; err != nil {
-		s.failed = err.Error()
+	switch {
+	case s.entry != nil:
+		f.name = s.entry.Name
+	case s.id != "":
+		f.name = s.upstreamName()
 	}
-	if s.sample != nil && s.sample.block != nil {
-		s.block = s.sample.block
-		if w.config.Timestamps {
-			s.stamp = s.sample.changedAt
+	if s.err != nil {
+		f.failed = s.err.Error()
+	}
+	if s.block != nil {
+		if p.config.Timestamps {
+			f.stamp = s.changedAt
 		}
-		if s.sample.own {
-			s.up = s.failed == ""
+		if s.own {
+			f.up = s.err == nil
 		} else {
-			_, onPage := w.onPage[id]
-			s.up = w.paging.ok() && onPage
+			f.up = p.state.organizationPage.ok() && s.onPage
 		}
 	}
-	if last != nil {
-		if s.document = last.document; s == *last {
-			return last
-		}
-		if s.sameSeries(last) {
-			return made.add(s)
-		}
+	if s.view == nil || s.view.serviceFacts != f || p.c.noMemo {
+		s.view = newServiceView(f, s.memo)
 	}
-	s.document = nil
-	return made.add(s)
-}
-
-// slab allocates views of services many at a time: most refreshes change all of
-// them.
-type slab struct {
-	free []slabEntry
-	size int // of the last allocation
-}
-
-type slabEntry struct {
-	view     serviceView
-	document lazyDocument
-}
-
-// add returns s in memory that will not move, with a document of its own if it has
-// none.
-func (m *slab) add(s serviceView) *serviceView {
-	const most = 256
-	if len(m.free) == 0 {
-		// What lives long must not keep much else alive that does not.
-		m.size = min(max(2*m.size, 1), most)
-		m.free = make([]slabEntry, m.size)
-	}
-	e := &m.free[0]
-	m.free = m.free[1:]
-	e.view = s
-	if s.document == nil {
-		e.view.document = &e.document
-	}
-	return &e.view
+	return s.view
 }
 
 // up tells whether the latest calls for the list and for metrics worked.
-func (w *worker) up() bool {
-	if !w.listing.ok() {
+func (p *poller) up() bool {
+	st := p.state
+	if !st.list.ok() {
 		return false
 	}
-	if w.paging.tried && resultOf(w.paging.err) != schedule.ResultRefused {
-		return w.paging.err == nil
+	if st.organizationPage.tried && !st.pageRefused {
+		return st.organizationPage.err == nil
 	}
-	if w.mute() {
+	if st.noMetrics() {
 		return true
 	}
 	// Read service by service: up as long as some can be read.
-	for _, s := range w.samples {
-		if s.own && s.block != nil {
-			return w.inventory != nil && len(w.failed) < len(w.inventory.ids)
+	some, failed := false, 0
+	for _, s := range st.services {
+		some = some || s.own && s.block != nil
+		if s.err != nil {
+			failed++
 		}
 	}
-	return false
+	return some && failed < len(st.inventory.IDs)
 }

@@ -121,55 +121,51 @@ type ServiceStatus struct {
 func (c *Collector) Status() Status {
 	now := time.Now()
 	snap := c.current(now)
-	status := Status{Time: now.Round(0), Organizations: make([]OrganizationStatus, 0, len(snap.views))}
-	for _, v := range snap.views {
+	status := Status{Time: now.Round(0), Organizations: make([]OrganizationStatus, 0, len(snap.organizations))}
+	for _, v := range snap.organizations {
 		status.Organizations = append(status.Organizations, v.status(now))
 	}
 	return status
 }
 
-func (v *view) status(now time.Time) OrganizationStatus {
-	st := &v.state
-	usage := v.worker.config.API.Budget.Usage()
+func (v *organizationView) status(now time.Time) OrganizationStatus {
+	usage := v.config.API.Budget.Usage()
 	o := OrganizationStatus{
-		ID: v.id, Name: v.name, Up: st.up,
-		Inventory:      st.listing.status(now),
-		Metrics:        st.paging.status(now),
-		Sweep:          st.sweeping.status(now),
+		ID: v.id, Name: v.name, Up: v.up,
+		Inventory:      v.list.status(now),
+		Metrics:        v.organizationPage.status(now),
+		Sweep:          v.servicePages.status(now),
 		InventoryKnown: v.inventory != nil,
-		Unconfirmed:    st.unconfirmed,
-		MetricsCall:    st.plan.OrganizationCall,
-		PollSeconds:    st.pollTook.Seconds(),
-		Next:           RequestStatus{Endpoint: st.next.Endpoint, Service: st.next.Service, At: st.next.At.Round(0)},
+		Unconfirmed:    v.unconfirmed,
+		MetricsCall:    v.plan.OrganizationCall,
+		PollSeconds:    v.pollTook.Seconds(),
+		Next:           RequestStatus{Endpoint: v.next.Endpoint, Service: v.next.Service, At: v.next.At.Round(0)},
 		Budget: BudgetStatus{
 			Used: usage.Used, Limit: usage.Limit, WindowSeconds: usage.Window.Seconds(), PausedUntil: usage.PausedUntil.Round(0),
 		},
-		MaxAgeSeconds:      v.worker.config.MaxAge.Seconds(),
-		RefreshSeconds:     st.plan.Period.Seconds(),
+		MaxAgeSeconds:      v.config.MaxAge.Seconds(),
+		RefreshSeconds:     v.plan.Period.Seconds(),
 		UnknownServices:    v.unknown,
-		UncoveredServices:  st.plan.Uncovered,
+		UncoveredServices:  v.plan.Uncovered,
 		Series:             v.series,
-		PageBytes:          st.bytes,
-		MetricsLastSuccess: st.measuredAt.Round(0),
+		PageBytes:          int64(v.bytes),
+		MetricsLastSuccess: v.metricsAt.Round(0),
 		ServicesByState:    map[string]int{},
 		Services:           make([]ServiceStatus, 0, len(v.services)),
 	}
-	if st.plan.PhaseLearned {
-		o.UpstreamRefreshSeconds = st.plan.PhasePeriod.Seconds()
-		o.UpstreamRefreshNext = st.plan.PhaseNext.Round(0)
+	if v.plan.PhaseLearned {
+		o.UpstreamRefreshSeconds = v.plan.PhasePeriod.Seconds()
+		o.UpstreamRefreshNext = v.plan.PhaseNext.Round(0)
 	}
-	for _, c := range []condition{st.found, st.listing} {
-		if o.Error == "" && c.err != nil {
-			o.Error = c.err.Error()
+	for _, err := range []error{v.discovery.err, v.list.err, v.metricsErr} {
+		if o.Error == "" && err != nil {
+			o.Error = err.Error()
 		}
-	}
-	if o.Error == "" && st.measureErr != nil {
-		o.Error = st.measureErr.Error()
 	}
 	for _, s := range v.services {
 		o.Services = append(o.Services, s.status(now))
-		if s.record != nil {
-			o.ServicesByState[s.record.State]++
+		if s.entry != nil {
+			o.ServicesByState[s.entry.State]++
 		}
 	}
 	return o
@@ -188,20 +184,19 @@ func (c condition) status(now time.Time) CallStatus {
 
 func (s *serviceView) status(now time.Time) ServiceStatus {
 	o := ServiceStatus{ID: s.id, Name: s.name, Up: s.up, Error: s.failed}
-	if r := s.record; r != nil {
+	if e := s.entry; e != nil {
 		o.Known = true
-		o.Provider, o.Region, o.Size, o.HAType = r.Provider, r.Region, r.Size, r.HAType
-		o.Version, o.State, o.Primary, o.Tags = r.PostgresVersion, r.State, r.IsPrimary, r.Tags
-		o.Hostname, o.StorageGiB, o.CreatedAt = r.hostname, r.StorageGiB, r.CreatedAt
+		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType
+		o.Version, o.State, o.Primary, o.Tags = e.PostgresVersion, e.State, e.IsPrimary, e.Tags
+		o.Hostname, o.StorageGiB, o.CreatedAt = s.hostname, e.StorageGiB, e.CreatedAt
 	}
 	if s.block != nil {
 		o.Series = s.block.Series()
-		f := &s.sample.figures
-		o.CPUUsedRatio, o.Connections, o.DiskUsedRatio = f.cpuUsed.pointer(), f.connections.pointer(), f.diskUsed.pointer()
+		o.CPUUsedRatio, o.Connections, o.DiskUsedRatio = s.utilization.cpu, s.utilization.connections, s.utilization.disk
 	}
-	if s.sample != nil {
-		o.LastSuccess, o.LastChange = s.sample.fetchedAt.Round(0), s.sample.changedAt.Round(0)
-		o.DataAgeSeconds = age(now, s.sample.fetchedAt).Seconds()
+	if !s.fetchedAt.IsZero() {
+		o.LastSuccess, o.LastChange = s.fetchedAt.Round(0), s.changedAt.Round(0)
+		o.DataAgeSeconds = age(now, s.fetchedAt).Seconds()
 	}
 	return o
 }

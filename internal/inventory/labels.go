@@ -32,6 +32,9 @@ func (l EnrichLabel) String() string { return l.token }
 // LabelName returns the name of the label on the series.
 func (l EnrichLabel) LabelName() string { return l.label }
 
+// NeedsHostname tells whether the label's value is one that the list does not have.
+func (l EnrichLabel) NeedsHostname() bool { return l.token == "hostname" }
+
 // value returns the label's value for a service; "" means no label.
 func (l EnrichLabel) value(s *api.Service, hostname string) string {
 	switch l.token {

@@ -1,11 +1,89 @@
 package inventory
 
 import (
+	"cmp"
 	"slices"
 	"sort"
+	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
+
+// maxNewStates bounds how many undocumented states become part of every service's
+// state set; any further one appears at the services that are in it only.
+const maxNewStates = 20
+
+// Inventory is a list of services that was believed. Immutable.
+type Inventory struct {
+	Services map[string]*Service // by id
+	IDs      []string            // sorted
+	States   []string            // documented ones, and others seen so far
+	Counts   map[string]int      // services by state
+	ReadAt   time.Time
+}
+
+// Service is what the list says of one service, with its tags sorted. Immutable, and
+// the same from list to list while nothing about the service changes.
+type Service struct {
+	api.Service
+
+	// RunningSince is when the service was first seen running, zero if it already
+	// was when the organization was first seen.
+	RunningSince time.Time
+}
+
+// Running tells whether the service is known and running.
+func (s *Service) Running() bool { return s != nil && s.State == StateRunning }
+
+// Next returns the inventory after a list, of the services that ByID made of it.
+// The inventory before may be nil.
+func (i *Inventory) Next(services map[string]api.Service, readAt time.Time) *Inventory {
+	next := &Inventory{
+		Services: make(map[string]*Service, len(services)),
+		IDs:      make([]string, 0, len(services)),
+		States:   States(),
+		Counts:   map[string]int{},
+		ReadAt:   readAt,
+	}
+	if i != nil {
+		next.States = i.States
+	}
+	for id := range services {
+		next.IDs = append(next.IDs, id)
+	}
+	slices.Sort(next.IDs)
+	for _, id := range next.IDs {
+		s := services[id]
+		if s.State != "" && !slices.Contains(next.States, s.State) && len(next.States) < len(States())+maxNewStates {
+			next.States = append(slices.Clone(next.States), s.State)
+		}
+		next.Counts[cmp.Or(s.State, "unknown")]++
+		next.Services[id] = i.nextService(s, readAt)
+	}
+	for _, state := range next.States {
+		next.Counts[state] += 0
+	}
+	return next
+}
+
+func (i *Inventory) nextService(s api.Service, readAt time.Time) *Service {
+	var last *Service
+	if i != nil {
+		last = i.Services[s.ID]
+	}
+	if last != nil && same(&last.Service, &s) {
+		return last
+	}
+	next := &Service{Service: s}
+	switch {
+	case !next.Running():
+	case last.Running():
+		next.RunningSince = last.RunningSince
+	case i != nil:
+		next.RunningSince = readAt
+	}
+	return next
+}
 
 // ByID returns the services of a list by id, each once and with its tags sorted:
 // upstream's order means nothing.
@@ -22,8 +100,8 @@ func ByID(list []api.Service) map[string]api.Service {
 	return services
 }
 
-// Same tells whether two answers say the same of a service. Tags must be sorted.
-func Same(a, b *api.Service) bool {
+// same tells whether two answers say the same of a service. Tags must be sorted.
+func same(a, b *api.Service) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.Provider == b.Provider && a.Region == b.Region &&
 		a.PostgresVersion == b.PostgresVersion && a.Size == b.Size && a.HAType == b.HAType &&
 		a.State == b.State && a.StorageGiB == b.StorageGiB && a.IsPrimary == b.IsPrimary &&

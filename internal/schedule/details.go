@@ -25,6 +25,14 @@ func (p *Planner) addDetails(s *service) {
 	}
 }
 
+func (p *Planner) rebuildDetails() {
+	p.details = queue[*detailCall]{}
+	for _, s := range p.services {
+		s.details = nil
+		p.addDetails(s)
+	}
+}
+
 // detailRate returns how many requests per second are set aside for details.
 func (p *Planner) detailRate() float64 {
 	n := 0.0

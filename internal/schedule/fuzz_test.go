@@ -69,8 +69,11 @@ func FuzzPlanner(f *testing.F) {
 				if n < 16 {
 					p.PauseUntil(now.Add(time.Duration(n) * time.Second))
 				} else {
-					inFlight = nil
 					p.Reconfigure(cfg)
+					if n%2 == 0 {
+						inFlight = nil
+						p.Abort()
+					}
 				}
 			}
 			p.checkBooks(t)

@@ -169,6 +169,7 @@ func TestPlannerReconfigure(t *testing.T) {
 	cfg := planConfig()
 	cfg.Spacing /= 10 // a raised limit
 	cfg.Details = []Detail{{api.EndpointService, time.Hour}}
+	f.planner.Abort()
 	f.planner.Reconfigure(cfg)
 	from := f.now.Sub(f.start)
 	f.run(time.Minute)

@@ -89,13 +89,12 @@ type Planner struct {
 // New returns a planner for an organization of which nothing is known yet.
 // The first request is the list, at once.
 func New(cfg Config, now time.Time) *Planner {
-	p := &Planner{listDue: now, call: CallRegularly, services: map[string]*service{}}
+	p := &Planner{listDue: now, call: CallRegularly, services: map[string]*service{}, requests: map[Request]struct{}{}}
 	p.Reconfigure(cfg)
 	return p
 }
 
 // Reconfigure changes what New was given and keeps all that has been learned.
-// Requests under way are forgotten; do not report them any more.
 func (p *Planner) Reconfigure(cfg Config) {
 	cfg.Spacing = max(cfg.Spacing, time.Millisecond)
 	cfg.MetricsInterval = max(cfg.MetricsInterval, time.Millisecond)
@@ -107,12 +106,16 @@ func (p *Planner) Reconfigure(cfg Config) {
 		}
 	}
 	p.cfg = cfg
+	p.rebuildDetails()
+}
+
+// Abort takes in that all requests in flight have been given up; they must not be
+// reported any more.
+func (p *Planner) Abort() {
 	p.listInFlight, p.pageInFlight, p.servicesInFlight = false, false, 0
-	p.requests = map[Request]struct{}{}
-	p.details = queue[*detailCall]{}
+	clear(p.requests)
+	p.rebuildDetails()
 	for _, s := range p.services {
-		s.details = nil
-		p.addDetails(s)
 		p.update(s, func() { s.asking = false })
 	}
 }

@@ -1,0 +1,149 @@
+package collector
+
+import (
+	"maps"
+	"time"
+
+	"github.com/go-kit/log/level"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
+)
+
+const (
+	// tombstoneAge is for how long metrics of a service are ignored after it has
+	// left the list: upstream's pages lag behind its list.
+	tombstoneAge = 5 * time.Minute
+	// emptyPageGrace is for how long a service that turned running may have no
+	// metrics yet.
+	emptyPageGrace = 3 * time.Minute
+)
+
+// takeList takes in the response to a call for the list of services.
+func (p *poller) takeList(r *response, now time.Time) error {
+	st := p.state
+	if r.err == nil && len(r.services) == 0 && len(st.listed) > 0 && !st.unconfirmed {
+		// A fleet does not vanish by one empty answer; an upstream that has lost
+		// its database for a moment would look the same.
+		st.unconfirmed = true
+		level.Warn(p.logger).Log("msg", "the list of services is empty although it was not before; waiting for the next one to confirm it",
+			"services", len(st.listed))
+		return nil
+	}
+	p.observe(&st.list, now, r.err, r.request.Endpoint, "inventory read")
+	if r.err != nil {
+		return r.err
+	}
+	st.unconfirmed = false
+	p.setInventory(r.services, now)
+	return nil
+}
+
+// setInventory makes the services of a list, as far as the configuration wants them,
+// the inventory, and applies it to all that is held.
+func (p *poller) setInventory(list []api.Service, readAt time.Time) {
+	st := p.state
+	st.listed = list
+	services := inventory.ByID(list)
+	total := len(services)
+	clear(st.excluded)
+	for id, s := range services {
+		if !p.config.Selection.Match(s) || !p.config.Shard.Owns(id) {
+			st.excluded[id] = struct{}{}
+			delete(services, id)
+		}
+	}
+	last := st.inventory
+	st.inventory = last.Next(services, readAt)
+	p.dropServices(last, readAt)
+	for id, entry := range st.inventory.Services {
+		delete(st.tombstones, id)
+		p.service(id).entry = entry
+	}
+	for id, m := range st.page {
+		if !p.exports(id, st.pageAt) {
+			continue
+		}
+		if s := p.service(id); s.fetchedAt.IsZero() {
+			s.onPage = true
+			p.setMetrics(s, m, st.pageAt, false)
+		}
+	}
+	for _, s := range st.services {
+		p.derive(s)
+	}
+	if last == nil || !maps.Equal(last.Counts, st.inventory.Counts) || st.totalsRules != p.ownRules || p.c.noMemo {
+		st.totals, st.totalsRules = p.expose(inventoryTotals(p.label(), st.inventory), st.totals), p.ownRules
+	}
+
+	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
+	for _, id := range st.inventory.IDs {
+		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(st.inventory.Services[id].State)})
+	}
+	st.planner.SetServices(time.Now(), planned, total)
+}
+
+// dropServices forgets the services that the inventory does not have any more; last
+// is the one before, or nil.
+func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
+	st := p.state
+	if last != nil {
+		for _, id := range last.IDs {
+			if st.inventory.Services[id] != nil {
+				continue
+			}
+			p.forget(id)
+			if _, out := st.excluded[id]; !out {
+				st.tombstones[id] = now
+				delete(st.page, id)
+			}
+		}
+	}
+	for id, s := range st.services {
+		if st.inventory.Services[id] == nil && !p.exports(id, s.fetchedAt) {
+			p.forget(id)
+		}
+	}
+	for id, left := range st.tombstones {
+		if reached(now, left.Add(tombstoneAge)) {
+			delete(st.tombstones, id)
+		}
+	}
+}
+
+// exports tells whether series of a service, from a page of that time, are wanted:
+// not of services that were left out by choice or belong to another shard, nor of
+// one that has just left the list.
+func (p *poller) exports(id string, pageAt time.Time) bool {
+	st := p.state
+	if st.inventory != nil && st.inventory.Services[id] != nil {
+		return true
+	}
+	if _, out := st.excluded[id]; out {
+		return false
+	}
+	if left, gone := st.tombstones[id]; gone && pageAt.Before(left.Add(tombstoneAge)) {
+		return false
+	}
+	if id == "" {
+		// Series of no service are for the first shard, or they would come twice.
+		return p.config.Shard.Count <= 1 || p.config.Shard.Index == 0
+	}
+	// Nothing is known of the service that a selection could be held against.
+	return p.config.Selection == nil && p.config.Shard.Owns(id)
+}
+
+// noMetrics tells whether the inventory has no service that could have metrics: such
+// are not asked for any.
+func (st *state) noMetrics() bool {
+	if st.inventory == nil {
+		return false
+	}
+	for _, s := range st.inventory.Services {
+		if inventory.ActivityOf(s.State) != inventory.NoMetrics {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,204 @@
+package collector
+
+import (
+	"bytes"
+	"strings"
+	"time"
+
+	"github.com/go-kit/log/level"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
+)
+
+// parse has a parser read a page.
+func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.Page, error) {
+	if n := len(page.Body); n > 0 && page.Body[n-1] != '\n' && !page.Complete && !endsItself(page) {
+		return nil, &refusedError{"parse", "the metrics page breaks off before the end of its last line: it has been cut on its way, the last good page is kept"}
+	}
+	if p.c.noMemo {
+		parser.Forget()
+	}
+	parsed, err := parser.Parse(page.Body, page.ContentType)
+	if err != nil {
+		return nil, err
+	}
+	if parsed.Downgraded > 0 {
+		p.c.health.downgrade(p.label(), parsed.Downgraded)
+		if !p.state.downgraded {
+			p.state.downgraded = true
+			level.Warn(p.logger).Log("msg", "upstream's metrics have families of a type that is not known here; they are served as of the nearest type", "families", parsed.Downgraded)
+		}
+	}
+	return parsed, nil
+}
+
+// endsItself tells whether the page's format says where it ends, so that the parser
+// refuses one that has been cut.
+func endsItself(page *api.Page) bool {
+	return strings.Contains(page.ContentType, "openmetrics") && bytes.HasSuffix(page.Body, []byte("# EOF"))
+}
+
+// takePage takes in the response to a call for the organization's page.
+func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome) error {
+	st := p.state
+	st.pageTried = true
+	err := r.err
+	var page *exposition.Page
+	if err == nil {
+		page, err = p.parse(st.parser, r.page)
+	}
+	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
+		err = &refusedError{"empty", "the organization's metrics page is empty, which the list of services does not explain: upstream is in trouble, the last good page is kept"}
+	}
+	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
+	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
+		// Upstream may refuse the page of an organization with too many services, and
+		// to keys that may read services only: then every service's own page is read,
+		// and nothing is wrong.
+		if st.organizationPage.err == nil {
+			level.Info(p.logger).Log("msg", "upstream refuses the organization's metrics page; reading the services' own pages instead", "err", err)
+		}
+		st.organizationPage, _, _ = st.organizationPage.observe(now, err)
+		for _, s := range st.services {
+			s.onPage = false
+		}
+		return err
+	}
+	p.observe(&st.organizationPage, now, err, r.request.Endpoint, "metrics read")
+	st.metricsErr = err
+	if err != nil {
+		return err
+	}
+	p.setPage(page, r.receivedAt(now), outcome)
+	return nil
+}
+
+// setPage makes a page the organization's newest.
+func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.Outcome) {
+	st := p.state
+	st.metricsAt, st.pageAt, st.pageBytes = at, at, page.Bytes
+	for _, s := range st.services {
+		s.onPage = false
+	}
+	st.page = make(map[string]*exposition.Metrics, len(page.Groups))
+	for id, m := range page.Groups {
+		if id != "" {
+			outcome.Services = append(outcome.Services, id)
+		}
+		st.page[id] = m
+		if !p.exports(id, at) {
+			continue
+		}
+		s := p.service(id)
+		s.onPage = true
+		if p.setMetrics(s, m, at, false) {
+			outcome.Changed = true
+		}
+		st.page[id] = s.metrics
+		p.c.health.dropped(p.label(), s.block.Dropped())
+	}
+	// What the inventory does not know lives only as long as upstream names it.
+	for id, s := range st.services {
+		if s.entry == nil && !s.onPage {
+			p.forget(id)
+			outcome.Changed = true
+		}
+	}
+}
+
+// takeServicePage takes in the response to a call for a service's own page.
+func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.Outcome) error {
+	st, id, err := p.state, r.request.Service, r.err
+	if st.inventory != nil && st.inventory.Services[id] == nil {
+		return err // the service has gone in the meantime
+	}
+	s := p.service(id)
+	var page *exposition.Page
+	parser := s.parser
+	if parser == nil {
+		parser = exposition.NewParser("")
+	}
+	if err == nil {
+		page, err = p.parse(parser, r.page)
+	}
+	if err == nil && len(page.Groups) == 0 && s.mustHaveMetrics(now) {
+		err = &refusedError{"empty", "the service's metrics page is empty although it is running: upstream is in trouble, the last good page is kept"}
+	}
+	s.err = err
+	p.observeServicePages(now)
+	if err != nil {
+		if p.result(r.request.Endpoint, err) != schedule.ResultRefused && (!st.pageTried || st.organizationPage.err != nil) {
+			st.metricsErr = err
+		}
+		return err
+	}
+	if !st.organizationPage.tried || st.organizationPage.err != nil {
+		st.metricsErr = nil
+	}
+	at := r.receivedAt(now)
+	st.metricsAt = at
+	if m := page.Groups[""]; m != nil {
+		outcome.Changed = p.setMetrics(s, m, at, true)
+		s.parser, s.pageBytes = parser, page.Bytes
+		p.c.health.dropped(p.label(), s.block.Dropped())
+	}
+	outcome.Services = []string{id}
+	return nil
+}
+
+// mayBeEmpty tells whether an organization's page without series is believable.
+func (st *state) mayBeEmpty(now time.Time) bool {
+	if st.inventory == nil {
+		return false
+	}
+	for _, s := range st.services {
+		if s.mustHaveMetrics(now) {
+			return false
+		}
+	}
+	return true
+}
+
+// mustHaveMetrics tells whether upstream must have metrics of the service: it runs, and
+// not only just now.
+func (s *service) mustHaveMetrics(now time.Time) bool {
+	if !s.entry.Running() {
+		return false
+	}
+	started := s.entry.RunningSince
+	return !s.fetchedAt.IsZero() || started.IsZero() || age(now, started) >= emptyPageGrace
+}
+
+// observeServicePages keeps the condition of the services' own pages.
+func (p *poller) observeServicePages(now time.Time) {
+	p.observeEach(&p.state.servicePages, func(s *service) error { return s.err }, now, api.EndpointServiceMetrics,
+		"a service's own metrics page cannot be read; its last good one is served until it is too old",
+		"every service's own metrics page can be read again")
+}
+
+// observeEach keeps the condition of calls that are made for one service after the
+// other: it fails from the first service for which one fails until none does, so that
+// one service in trouble does not make a line at every turn.
+func (p *poller) observeEach(c *condition, failed func(*service) error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
+	var err error
+	first := ""
+	for id, s := range p.state.services {
+		if e := failed(s); e != nil && (err == nil || id < first) {
+			err, first = e, id
+		}
+	}
+	if err != nil && c.err != nil {
+		c.err = err
+		return
+	}
+	next, event, lasted := c.observe(now, err)
+	*c = next
+	switch event {
+	case nowFailing:
+		level.Warn(p.logger).Log("msg", trouble, "endpoint", endpoint, "reason", next.reason, "err", err)
+	case recovered:
+		level.Info(p.logger).Log("msg", relief, "endpoint", endpoint, "after", lasted.Round(time.Second))
+	}
+}

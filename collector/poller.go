@@ -1,0 +1,377 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
+)
+
+// poller polls one organization and owns all that is known of it. What others see is
+// the view that it publishes.
+type poller struct {
+	c      *Collector
+	logger log.Logger
+	// identity is what the organization is called: its id, "" until it is known, and
+	// its name in the configuration.
+	identity atomic.Pointer[api.Organization]
+
+	first     chan struct{} // closed when the first refresh has ended
+	firstOnce sync.Once
+	reloads   chan func()
+	done      chan struct{} // closed when run has returned
+
+	// For the collector, which guards them.
+	applied *Organization
+	stop    context.CancelFunc // set when started
+
+	// Of what was merged last. Safe for concurrent use.
+	mainMemo, healthMemo *memo
+
+	// What follows belongs to the goroutine of run; before that is started, to the
+	// collector.
+	config    Organization
+	client    *api.Client
+	rules     *exposition.Rules // for upstream's series
+	ownRules  *exposition.Rules // for what the inventory says
+	state     *state
+	published *organizationView
+	panicked  string // what was logged of the latest panic
+
+	responses chan response
+	inFlight  int
+	requests  context.Context //nolint:containedctx // of the requests in flight, which a new client ends
+	cancel    context.CancelFunc
+}
+
+// label is what the organization is called in metrics and logs. Safe for concurrent
+// use.
+func (p *poller) label() string {
+	i := p.identity.Load()
+	return cmp.Or(i.ID, i.Name)
+}
+
+// response is how a request ended.
+type response struct {
+	request  schedule.Request
+	took     time.Duration
+	err      error
+	list     []api.Organization
+	services []api.Service
+	page     *api.Page
+	detail   api.ServiceDetail
+	config   api.ServiceConfig
+	panicked any // and where, if it did
+	stack    []byte
+}
+
+// receivedAt returns how old the response's page is at most.
+func (r *response) receivedAt(now time.Time) time.Time {
+	if at := r.page.ReceivedAt; !at.IsZero() && at.Before(now) {
+		return at
+	}
+	return now
+}
+
+// newPoller returns a poller that has not been given its configuration yet.
+func newPoller(c *Collector, config *Organization) *poller {
+	p := &poller{
+		c: c, first: make(chan struct{}), reloads: make(chan func()), done: make(chan struct{}),
+		mainMemo: &memo{off: c.noMemo}, healthMemo: &memo{off: c.noMemo},
+		responses: make(chan response),
+	}
+	p.identity.Store(&api.Organization{ID: config.ID, Name: config.Name})
+	p.logger = log.With(c.logger, "org", log.Valuer(func() any { return p.label() }))
+	return p
+}
+
+// reload has the poller apply a new configuration, and waits until it has.
+func (p *poller) reload(config *Organization, client *api.Client) {
+	if p.stop == nil {
+		p.apply(config, client)
+		return
+	}
+	applied := make(chan struct{})
+	select {
+	case p.reloads <- func() {
+		defer close(applied)
+		p.apply(config, client)
+	}:
+		<-applied
+	case <-p.done:
+	}
+}
+
+// apply makes a configuration the poller's, and applies it to what is held. The client
+// is nil if the present one does.
+func (p *poller) apply(config *Organization, client *api.Client) {
+	now := time.Now()
+	last := p.config
+	p.config = *config
+	p.identity.Store(&api.Organization{ID: cmp.Or(config.ID, p.identity.Load().ID), Name: config.Name})
+	if client != nil {
+		p.abort()
+		if p.client != nil {
+			p.client.Close()
+		}
+		p.client = client
+	}
+	if p.rules == nil || !reflect.DeepEqual(last.Rules, p.config.Rules) {
+		p.setRules()
+	}
+	if p.state == nil {
+		p.startOver(now)
+		return
+	}
+	if p.config.ID != "" {
+		p.state.discoverAt = time.Time{}
+	} else if client != nil || last.ID != "" {
+		p.state.discoverAt = now
+	}
+	p.state.planner.Reconfigure(p.plan())
+	if p.state.inventory != nil {
+		p.setInventory(p.state.listed, p.state.inventory.ReadAt)
+	}
+	p.publish(now)
+}
+
+// setRules makes the rules that go with the configuration.
+func (p *poller) setRules() {
+	p.rules = &exposition.Rules{Relabel: p.config.Rules, Reserved: p.c.ownName}
+	p.ownRules = &exposition.Rules{Relabel: p.config.Rules, Reserved: p.c.liveName}
+}
+
+// plan returns what the planner has to know of the configuration.
+func (p *poller) plan() schedule.Config {
+	_, onlyIDs := p.config.Selection.OnlyIDs()
+	return schedule.Config{
+		Spacing:               p.config.API.Budget.Spacing(),
+		MetricsInterval:       p.config.MetricsInterval,
+		InventoryInterval:     jittered(p.config.InventoryInterval),
+		NoOrganizationMetrics: onlyIDs,
+		FixedIntervals:        p.config.fixedIntervals,
+		Details:               p.planDetails(),
+	}
+}
+
+// jittered returns the interval changed by up to a fiftieth, so that exporters that
+// were started together do not ask together for ever. The metrics need none: they
+// are asked for when upstream is seen to renew them.
+func jittered(interval time.Duration) time.Duration {
+	return interval - interval/50 + rand.N(interval/25+1)
+}
+
+// run polls until ctx ends.
+func (p *poller) run(ctx context.Context) {
+	defer close(p.done)
+	defer func() { p.client.Close() }()
+	for ctx.Err() == nil {
+		p.poll(ctx)
+	}
+}
+
+// poll makes the requests that are planned, each in a goroutine of its own, and takes
+// in the responses, one at a time. It returns when ctx ends, or after a panic.
+func (p *poller) poll(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	p.requests, p.cancel = context.WithCancel(ctx)
+	defer p.abort()
+	defer func() {
+		if v := recover(); v != nil {
+			p.recovered(v, debug.Stack())
+		}
+	}()
+	for {
+		now := time.Now()
+		if p.published.expired(now) {
+			p.publish(now)
+		}
+		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return
+		case reload := <-p.reloads:
+			reload()
+			if p.requests.Err() != nil {
+				p.requests, p.cancel = context.WithCancel(ctx)
+			}
+		case r := <-p.responses:
+			p.inFlight--
+			switch {
+			case ctx.Err() != nil:
+			case r.panicked != nil:
+				p.recovered(r.panicked, r.stack)
+				return
+			default:
+				p.take(&r, time.Now())
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+// abort ends the requests in flight, whose responses nobody wants any more.
+func (p *poller) abort() {
+	if p.cancel == nil {
+		return // not started
+	}
+	p.cancel()
+	for ; p.inFlight > 0; p.inFlight-- {
+		<-p.responses
+	}
+	if p.state != nil {
+		p.state.planner.Abort()
+		p.state.discovering = false
+	}
+}
+
+// recovered takes in that a response was taken in with a panic: what is held may be
+// wrong, so that the organization starts over. It waits before it asks for anything,
+// since what led to the panic may well be there again.
+func (p *poller) recovered(v any, stack []byte) {
+	p.c.health.panicked(p.label())
+	if text := fmt.Sprint(v); text != p.panicked {
+		p.panicked = text
+		level.Error(p.logger).Log("msg", "a panic, which is a bug: what was read of the organization is dropped and read anew; please report it",
+			"panic", text, "stack", string(stack))
+	}
+	now := time.Now()
+	p.startOver(now)
+	p.state.planner.PauseUntil(now.Add(p.config.MetricsInterval))
+}
+
+// ask begins the requests that are due and returns when to look again.
+func (p *poller) ask(now time.Time) time.Time {
+	wake := now.Add(time.Hour)
+	sooner := func(t time.Time) {
+		if !t.IsZero() && t.Before(wake) {
+			wake = t
+		}
+	}
+	sooner(p.published.expires)
+	st := p.state
+	if at := st.discoverAt; !at.IsZero() && !st.discovering {
+		if now.Before(at) {
+			sooner(at)
+		} else {
+			st.discovering = true
+			p.begin(schedule.Request{Endpoint: api.EndpointOrganizations})
+		}
+	}
+	if p.identity.Load().ID == "" {
+		return wake
+	}
+	for p.inFlight < schedule.MaxInFlight+8 { // the planner sees to that; it must not hang on its being right
+		r, ok := st.planner.Next(now)
+		if !ok {
+			break
+		}
+		if r.At.After(now) {
+			sooner(r.At)
+			break
+		}
+		st.planner.Started(r, now)
+		p.begin(r)
+	}
+	return wake
+}
+
+func (p *poller) begin(r schedule.Request) {
+	p.inFlight++
+	ctx, client, org := p.requests, p.client, p.identity.Load().ID
+	go func() { p.responses <- request(ctx, client, org, r) }()
+}
+
+// request makes one request.
+func request(ctx context.Context, client *api.Client, org string, r schedule.Request) (resp response) {
+	resp.request = r
+	start := time.Now()
+	defer func() {
+		resp.took = time.Since(start)
+		if v := recover(); v != nil {
+			resp.panicked, resp.stack = v, debug.Stack()
+		}
+	}()
+	switch r.Endpoint {
+	case api.EndpointOrganizations:
+		resp.list, resp.err = client.Organizations(ctx)
+	case api.EndpointServices:
+		resp.services, resp.err = client.Services(ctx, org)
+	case api.EndpointOrganizationMetrics:
+		resp.page, resp.err = client.OrganizationMetrics(ctx, org)
+	case api.EndpointServiceMetrics:
+		resp.page, resp.err = client.ServiceMetrics(ctx, org, r.Service)
+	case api.EndpointService:
+		resp.detail, resp.err = client.Service(ctx, org, r.Service)
+	case api.EndpointServiceConfig:
+		resp.config, resp.err = client.ServiceConfig(ctx, org, r.Service)
+	default:
+		panic(fmt.Sprintf("a request of an unknown kind %q was planned", r.Endpoint))
+	}
+	return resp
+}
+
+// take takes in a response and publishes what came of it.
+func (p *poller) take(r *response, now time.Time) {
+	if p.c.onResponse != nil {
+		p.c.onResponse(r.request)
+	}
+	endpoint := r.request.Endpoint
+	p.c.health.polled(p.label(), endpoint, r.took)
+	outcome := schedule.Outcome{}
+	switch endpoint {
+	case api.EndpointOrganizations:
+		p.c.health.unsent(p.label(), endpoint, r.err)
+		p.takeOrganizations(r, now)
+		p.publish(now)
+		return
+	case api.EndpointServices:
+		r.err = p.takeList(r, now)
+	case api.EndpointOrganizationMetrics:
+		p.state.pollTook = r.took
+		r.err = p.takePage(r, now, &outcome)
+	case api.EndpointServiceMetrics:
+		p.state.pollTook = r.took
+		r.err = p.takeServicePage(r, now, &outcome)
+	default:
+		p.takeDetail(r, now)
+	}
+	if r.err != nil && refusedPage(r.err) {
+		p.c.health.refused(p.label(), endpoint, reason(r.err))
+	}
+	p.c.health.unsent(p.label(), endpoint, r.err)
+	outcome.Result = p.result(endpoint, r.err)
+	p.state.planner.Finished(r.request, now, outcome)
+	if usage := p.config.API.Budget.Usage(); usage.PausedUntil.After(now) {
+		p.state.planner.PauseUntil(usage.PausedUntil)
+	}
+	p.publish(now)
+}
+
+// observe keeps a condition and logs when it changes.
+func (p *poller) observe(c *condition, now time.Time, err error, endpoint api.Endpoint, firstMessage string) {
+	next, event, lasted := c.observe(now, err)
+	*c = next
+	switch event {
+	case firstSuccess:
+		level.Info(p.logger).Log("msg", firstMessage, "endpoint", endpoint)
+	case nowFailing:
+		level.Warn(p.logger).Log("msg", "refresh fails; what was read last is served until it is too old",
+			"endpoint", endpoint, "reason", next.reason, "err", err)
+	case recovered:
+		level.Info(p.logger).Log("msg", "refresh works again", "endpoint", endpoint, "after", lasted.Round(time.Second))
+	}
+}
