@@ -156,3 +156,96 @@ func TestConfigurationErrors(t *testing.T) {
 		}
 	}
 }
+
+// A reload while the organization is still being looked for touches nothing that the
+// poller is at work on.
+func TestReloadDuringDiscovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var org Organization
+		b := newBench(t, simulator.Config{Services: 1}, func(_ *Options, o *Organization) {
+			o.ID = ""
+			org = *o
+		})
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"organizations"}, Latency: time.Second})
+		for i := range 300 {
+			org.Timestamps = i%10 == 0 // and is applied as well
+			if err := b.c.Apply([]Organization{org}); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(10 * time.Millisecond)
+		}
+		b.pass(time.Minute)
+		b.want("clickhouse_postgres_up", "1")
+	})
+}
+
+// The id of an organization that was found may be written down, and taken out again.
+func TestReloadOfAnID(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var org Organization
+		b := newBench(t, simulator.Config{Services: 3}, func(_ *Options, o *Organization) {
+			o.ID, o.Name = "", "shop"
+			org = *o
+		})
+		b.refreshed()
+		b.pass(3 * time.Minute)
+		before := b.upstreamSeries()
+		if len(before) < 90 {
+			t.Fatalf("%d series", len(before))
+		}
+		for _, id := range []string{b.sim.Config().OrganizationID, ""} {
+			org.ID = id
+			if err := b.c.Apply([]Organization{org}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(before, b.upstreamSeries()); diff != "" {
+				t.Errorf("id %q (-before +after):\n%s", id, diff)
+			}
+		}
+		b.pass(3 * time.Minute)
+		b.want("clickhouse_postgres_up", "1")
+		if n := b.sim.Count("organizations", -1); n != 2 {
+			t.Errorf("the organization was looked for %d times", n)
+		}
+	})
+}
+
+// A key of another organization takes nothing of the former one along.
+func TestReloadOfAKeyOfAnotherOrganization(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := simulator.New(simulator.Config{Services: 2, Seed: 99})
+		var org Organization
+		b := newBench(t, simulator.Config{Services: 2}, func(_ *Options, o *Organization) {
+			o.ID = ""
+			org = *o
+		})
+		b.refreshed()
+		b.pass(time.Minute)
+		org.API = upstream(t, second)
+		if err := b.c.Apply([]Organization{org}); err != nil {
+			t.Fatal(err)
+		}
+		b.pass(time.Minute)
+		all, health := b.series(), b.health()
+		if n := len(ids(all, b.sim.Config().OrganizationID)) + len(ids(health, b.sim.Config().OrganizationID)); n != 0 {
+			t.Errorf("%d series of the former organization", n)
+		}
+		if n := len(ids(all, "Postgres", second.Config().OrganizationID)); n < 60 {
+			t.Errorf("%d series of the new organization", n)
+		}
+	})
+}
+
+// Looking for the organization is tried again as soon as metrics would be.
+func TestDiscoveryIsTriedAgainSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 3}, func(_ *Options, o *Organization) {
+			o.ID, o.InventoryInterval = "", time.Hour
+		})
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"organizations"}, Status: 503, Count: 3}) // one call with its retries
+		b.pass(2 * time.Minute)
+		if n := len(b.upstreamSeries()); n < 90 {
+			t.Errorf("%d series two minutes after three 503 at start", n)
+		}
+	})
+}
