@@ -10,6 +10,7 @@ import (
 	"github.com/go-kit/log"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -94,6 +95,7 @@ func (c *Collector) Run(ctx context.Context) error {
 // there may be none: then the error is [ErrNotFound] or an [*UnavailableError]. Page
 // never waits for upstream.
 func (c *Collector) Page(org, service string) ([]*exposition.Document, error) {
+	org, service = inventory.CanonicalID(org), inventory.CanonicalID(service)
 	now := time.Now()
 	snap := c.current(now)
 	if org == "" && service == "" {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // takeOrganizations takes in which organizations the key can see. It is asked again
@@ -32,7 +33,7 @@ func (p *poller) found(list []api.Organization, now time.Time) error {
 		text := fmt.Sprintf("the API key sees %d organizations: set the organization id to the one to export", len(list))
 		return &refusedError{"several_organizations", text}
 	}
-	was, id := p.identity.Load(), list[0].ID
+	was, id := p.identity.Load(), inventory.CanonicalID(list[0].ID)
 	if was.ID != id {
 		if !p.c.claim(p, id) {
 			text := fmt.Sprintf("the organization that the API key sees, %s, is polled already: configure it once", id)

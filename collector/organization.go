@@ -58,6 +58,7 @@ type Organization struct {
 
 // normalized returns the organization with defaults in place.
 func (o Organization) normalized() Organization {
+	o.ID = inventory.CanonicalID(o.ID)
 	o.MetricsInterval = cmp.Or(o.MetricsInterval, DefaultMetricsInterval)
 	o.InventoryInterval = cmp.Or(o.InventoryInterval, DefaultInventoryInterval)
 	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)

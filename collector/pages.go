@@ -2,6 +2,8 @@ package collector
 
 import (
 	"bytes"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -83,7 +86,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 		s.onPage = false
 	}
 	st.page = make(map[string]*exposition.Metrics, len(page.Groups))
-	for id, m := range page.Groups {
+	for id, m := range p.byID(page.Groups) {
 		if id != "" {
 			outcome.Services = append(outcome.Services, id)
 		}
@@ -106,6 +109,18 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 			outcome.Changed = true
 		}
 	}
+}
+
+// byID returns the groups of a page by the service's id as it is written here.
+func (p *poller) byID(groups map[string]*exposition.Metrics) map[string]*exposition.Metrics {
+	byID := make(map[string]*exposition.Metrics, len(groups))
+	for _, spelling := range slices.Sorted(maps.Keys(groups)) {
+		id := inventory.CanonicalID(spelling)
+		// One service in two spellings; of these, the one in lower case comes last.
+		p.c.health.drop(p.label(), dropDuplicate, byID[id].Series())
+		byID[id] = groups[spelling]
+	}
+	return byID
 }
 
 // takeServicePage takes in the response to a call for a service's own page.

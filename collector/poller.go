@@ -13,9 +13,12 @@ import (
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -149,7 +152,15 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 
 // setRules makes the rules that go with the configuration.
 func (p *poller) setRules() {
-	p.rules = &exposition.Rules{Relabel: p.config.Rules, Reserved: p.c.ownName}
+	// Ids are exported as they are compared.
+	canonical := make([]*relabel.Config, 0, len(p.config.Rules)+2)
+	for _, label := range []string{inventory.OrgLabel, inventory.ServiceLabel} {
+		rule := relabel.DefaultRelabelConfig
+		rule.Action, rule.SourceLabels, rule.TargetLabel = relabel.Lowercase, model.LabelNames{model.LabelName(label)}, label
+		rule.NameValidationScheme = model.UTF8Validation
+		canonical = append(canonical, &rule)
+	}
+	p.rules = &exposition.Rules{Relabel: append(canonical, p.config.Rules...), Reserved: p.c.ownName}
 	p.ownRules = &exposition.Rules{Relabel: p.config.Rules, Reserved: p.c.liveName}
 }
 

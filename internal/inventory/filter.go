@@ -14,7 +14,7 @@ import (
 // Filter describes services: those for which every criterion that is given holds.
 // Regular expressions match the whole of a value, as in Prometheus.
 type Filter struct {
-	IDs    []string          // the service's id is one of these
+	IDs    []string          // the service's id is one of these, in whichever case
 	Name   string            // regular expression, "" = not given
 	Region string            // likewise
 	State  string            // likewise; the service comes and goes with its state
@@ -44,7 +44,7 @@ func (f Filter) Compile() (*Matcher, error) {
 	if len(f.IDs) > 0 {
 		m.ids = make(map[string]struct{}, len(f.IDs))
 		for _, id := range f.IDs {
-			m.ids[id] = struct{}{}
+			m.ids[CanonicalID(id)] = struct{}{}
 		}
 	}
 	for _, c := range []struct {
@@ -85,7 +85,7 @@ func compile(pattern string) (relabel.Regexp, error) {
 // Match tells whether every criterion holds for the service.
 func (m *Matcher) Match(s api.Service) bool {
 	if m.ids != nil {
-		if _, ok := m.ids[s.ID]; !ok {
+		if _, ok := m.ids[CanonicalID(s.ID)]; !ok {
 			return false
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
@@ -85,11 +86,16 @@ func (i *Inventory) nextService(s api.Service, readAt time.Time) *Service {
 	return next
 }
 
+// CanonicalID returns how the id of an organization or a service is written here:
+// upstream takes and may give it in whichever case.
+func CanonicalID(id string) string { return strings.ToLower(id) }
+
 // ByID returns the services of a list by id, each once and with its tags sorted:
 // upstream's order means nothing.
 func ByID(list []api.Service) map[string]api.Service {
 	services := make(map[string]api.Service, len(list))
 	for _, s := range list {
+		s.ID = CanonicalID(s.ID)
 		if _, twice := services[s.ID]; twice || s.ID == "" {
 			continue
 		}
