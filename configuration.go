@@ -27,8 +27,8 @@ type configuration struct {
 }
 
 // configure reads the configuration file and makes the collector that it and
-// the flags ask for. Families that registry holds so far are reserved: upstream
-// cannot use their names. The collector's own are registered too.
+// the flags ask for. Families that registry holds so far are reserved, if
+// they are served: upstream cannot use their names. The collector's own are registered too.
 func configure(o *options, registry *prometheus.Registry, logger log.Logger) (*configuration, error) {
 	c := &configuration{
 		options: o,
@@ -50,9 +50,9 @@ func configure(o *options, registry *prometheus.Registry, logger log.Logger) (*c
 	if err != nil {
 		return nil, fmt.Errorf("gather the exporter's own metrics: %w", err)
 	}
-	reserved := make([]string, 0, len(families))
-	for _, f := range families {
-		reserved = append(reserved, f.GetName())
+	var reserved []string
+	if !o.disableExporterMetrics {
+		reserved = collector.SampleNames(families)
 	}
 
 	orgs, err := c.organizations()

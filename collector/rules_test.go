@@ -3,9 +3,13 @@ package collector
 import (
 	"bytes"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
@@ -133,8 +137,8 @@ func TestRules(t *testing.T) {
 				if n := len(ids(all, "PostgresServer_CPUCores{", `live="yes"`)); n != 3 {
 					t.Errorf("%d series have the label", n)
 				}
-				if found := ids(all, "__tmp"); len(found) != 0 {
-					t.Errorf("scratch labels are left: %q", found)
+				if n := len(ids(all, "PostgresServer_CPUCores{", `__tmp_live="running"`)); n != 3 {
+					t.Errorf("%d series have the label that Prometheus would leave them", n)
 				}
 			},
 		},
@@ -160,6 +164,79 @@ func TestOwnLabelsOfUpstreamWin(t *testing.T) {
 		if len(found) != 1 || !strings.Contains(found[0], `postgres_region="upstream's"`) ||
 			!strings.Contains(found[0], fmt.Sprintf("postgres_size=%q", b.sim.Services()[0].Size)) {
 			t.Errorf("series: %q", found)
+		}
+	})
+}
+
+// Names that the program's own series have in some format are its own, too: a family
+// must not come twice.
+func TestReservedSampleNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(
+			prometheus.NewSummary(prometheus.SummaryOpts{Name: "own_summary"}),
+			prometheus.NewHistogram(prometheus.HistogramOpts{Name: "own_histogram"}),
+			prometheus.NewCounter(prometheus.CounterOpts{Name: "own_counter_total"}),
+			prometheus.NewGauge(prometheus.GaugeOpts{Name: "own_gauge"}),
+		)
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBench(t, simulator.Config{Services: 2}, func(o *Options, _ *Organization) { o.ReservedNames = SampleNames(families) })
+		reserved := []string{
+			`own_summary{quantile="1"}`, "own_summary_sum", "own_summary_count", "own_summary_created", "own_summary_total",
+			"own_histogram", `own_histogram_bucket{le="1"}`, "own_histogram_sum", "own_histogram_count", "own_histogram_created",
+			"own_counter", "own_counter_total", "own_counter_created",
+			"own_gauge", "own_gauge_total",
+			"clickhouse_postgres_up", "clickhouse_postgres_services", "clickhouse_postgres_service_up_total",
+			"clickhouse_postgres_exporter_poll_duration_seconds_sum",
+		}
+		free := []string{"own_gauge_sum", "own_counter_sum", "own_summary_bucket", "own_summary_max", "own", "own_total"}
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics"}, Mutate: func(page []byte) []byte {
+			page = bytes.Clone(page)
+			for _, series := range slices.Concat(reserved, free) {
+				page = append(page, series+" 4711\n"...)
+			}
+			return page
+		}})
+		b.refreshed()
+		all := b.series()
+		for _, series := range reserved {
+			if all[series] == "4711" {
+				t.Errorf("upstream's %s", series)
+			}
+		}
+		for _, series := range free {
+			if all[series] != "4711" {
+				t.Errorf("no %s", series)
+			}
+		}
+		b.want("clickhouse_postgres_exporter_series_dropped_total", strconv.Itoa(len(reserved)), `reason="reserved"`)
+	})
+}
+
+// Rules must not turn the inventory's series into the program's other ones, of which a
+// page has documents of their own.
+func TestRulesIntoReservedNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 2}, func(o *Options, org *Organization) {
+			o.ReservedNames = []string{"go_goroutines"}
+			org.Rules = rules(t, `
+- {source_labels: [__name__], regex: clickhouse_postgres_service_info, target_label: __name__, replacement: go_goroutines}
+- {source_labels: [__name__], regex: clickhouse_postgres_service_primary, target_label: __name__, replacement: clickhouse_postgres_service_up}
+- {source_labels: [__name__], regex: clickhouse_postgres_service_storage_size_bytes, target_label: __name__, replacement: free}`)
+		})
+		b.refreshed()
+		all := b.series()
+		if found := append(ids(all, "go_goroutines"), ids(all, "service_info{")...); len(found) != 0 {
+			t.Errorf("series: %q", found)
+		}
+		if n := len(ids(all, serviceUpName+"{")); n != 2 {
+			t.Errorf("%d series of %s", n, serviceUpName)
+		}
+		if n := len(ids(all, "free{")); n != 2 {
+			t.Errorf("%d series renamed to a name that is free", n)
 		}
 	})
 }
