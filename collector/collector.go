@@ -31,6 +31,8 @@ type Options struct {
 	// NoMemo is for tests: nothing that was computed before is used again. It
 	// changes no byte of any page.
 	NoMemo bool
+
+	onResponse func(*poller, schedule.Request) // for tests: before a response is taken in
 }
 
 // Collector polls organizations and serves what they answered. Its methods are safe
@@ -39,6 +41,8 @@ type Collector struct {
 	logger log.Logger
 	health *health
 	noMemo bool
+
+	onResponse func(*poller, schedule.Request)
 
 	// Whether a name is one of series that are served besides upstream's and the
 	// inventory's, and whether it is one of those or of the inventory's.
@@ -52,13 +56,11 @@ type Collector struct {
 	pollers []*poller
 	ctx     context.Context //nolint:containedctx // of Run, for pollers that Apply starts; nil before
 	running sync.WaitGroup
-
-	onResponse func(schedule.Request) // for tests: before a response is taken in
 }
 
 // New returns a collector that has not polled anything yet.
 func New(o Options) (*Collector, error) {
-	c := &Collector{logger: o.Logger, health: newHealth(), noMemo: o.NoMemo,
+	c := &Collector{logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse,
 		mainMemo: &memo{off: o.NoMemo}, healthMemo: &memo{off: o.NoMemo}}
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()

@@ -11,11 +11,12 @@ import (
 // takeOrganizations takes in which organizations the key can see. It is asked again
 // until there is the one to poll.
 func (p *poller) takeOrganizations(r *response, now time.Time) {
-	p.state.discovering, p.state.discoverAt = false, time.Time{}
+	p.state.discovering = false
 	err := r.err
 	if err == nil {
 		err = p.found(r.list, now)
 	}
+	p.state.discoverAt = time.Time{}
 	p.observe(&p.state.discovery, now, err, api.EndpointOrganizations, "organization found")
 	if err != nil {
 		p.state.discoverAt = now.Add(min(p.config.MetricsInterval, p.config.InventoryInterval))

@@ -260,8 +260,13 @@ func (p *poller) recovered(v any, stack []byte) {
 			"panic", text, "stack", string(stack))
 	}
 	now := time.Now()
+	again := now.Add(p.config.MetricsInterval)
+	undiscovered := !p.state.discoverAt.IsZero()
 	p.startOver(now)
-	p.state.planner.PauseUntil(now.Add(p.config.MetricsInterval))
+	p.state.planner.PauseUntil(again)
+	if undiscovered {
+		p.state.discoverAt = again
+	}
 }
 
 // ask begins the requests that are due and returns when to look again.
@@ -338,7 +343,7 @@ func request(ctx context.Context, client *api.Client, org string, r schedule.Req
 // take takes in a response and publishes what came of it.
 func (p *poller) take(r *response, now time.Time) {
 	if p.c.onResponse != nil {
-		p.c.onResponse(r.request)
+		p.c.onResponse(p, r.request)
 	}
 	endpoint := r.request.Endpoint
 	p.c.health.polled(p.label(), endpoint, r.took)
