@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
 func TestStaleDataVanishes(t *testing.T) {
@@ -303,5 +305,72 @@ func TestUnusableKeyIsCounted(t *testing.T) {
 		if n := b.health()[`clickhouse_postgres_exporter_api_request_failures_total{clickhouse_org="acme",endpoint="organizations",reason="credentials"}`]; n == "" {
 			t.Errorf("not counted: %v", b.health())
 		}
+	})
+}
+
+// A page is refused for having been cut only where nothing proves that it is whole.
+func TestPagesThatMayHaveBeenCut(t *testing.T) {
+	const text, openMetrics = "text/plain; version=0.0.4", "application/openmetrics-text; version=1.0.0"
+	b := &bench{t: t, sim: simulator.New(simulator.Config{})}
+	org := Organization{ID: "o", API: api.Config{
+		Credentials: api.StaticCredentials("k", "s"), Budget: api.NewBudget(api.BudgetConfig{}),
+	}}
+	var err error
+	if b.c, err = New(Options{Organizations: []Organization{org}}); err != nil {
+		t.Fatal(err)
+	}
+	parser := exposition.NewParser("")
+	// What one page was like says nothing of the next.
+	for _, tt := range []struct {
+		page api.Page
+		want string // reason of the refusal
+	}{
+		{page: api.Page{Body: []byte("a 1\n"), ContentType: text}},
+		{page: api.Page{Body: []byte("a 1\nb 2"), ContentType: text, Complete: true}},
+		{page: api.Page{Body: []byte("a 1\nb 2"), ContentType: text}, want: "parse"},
+		{page: api.Page{Body: []byte("a 1\nb 2\n"), ContentType: text}},
+		{page: api.Page{ContentType: text}},
+		{page: api.Page{Body: []byte("# TYPE a gauge\na 1\n# EOF"), ContentType: openMetrics}},
+		{page: api.Page{Body: []byte("# TYPE a gauge\na 1\n# EOF\n"), ContentType: openMetrics}},
+		{page: api.Page{Body: []byte("# TYPE a gauge\na 1\n"), ContentType: openMetrics}, want: "parse"},
+		{page: api.Page{Body: []byte("# TYPE a gauge\na 1\n"), ContentType: openMetrics, Complete: true}, want: "parse"},
+		{page: api.Page{Body: []byte("a 1\nb 2"), ContentType: text, Complete: true}},
+	} {
+		got := ""
+		if _, err := b.c.pollers[0].parse(parser, &tt.page); err != nil {
+			got = reason(err)
+		}
+		if got != tt.want {
+			t.Errorf("%+v: refused for %q, want %q", tt.page, got, tt.want)
+		}
+	}
+}
+
+// A type that is not known costs nobody the page; it is counted, and told once.
+func TestUnknownTypes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 3}, nil)
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics"}, Mutate: func(page []byte) []byte {
+			page = bytes.ReplaceAll(page, []byte("# TYPE PostgresServiceInfo gauge"), []byte("# TYPE PostgresServiceInfo info"))
+			return bytes.ReplaceAll(page, []byte("# TYPE PostgresServer_CPUCores gauge"), []byte("# TYPE PostgresServer_CPUCores quux"))
+		}})
+		b.refreshed()
+		b.pass(5 * time.Minute)
+		all := b.upstreamSeries()
+		if len(ids(all, "PostgresServiceInfo{")) != 3 || len(ids(all, "PostgresServer_CPUCores{")) != 3 || len(all) < 90 {
+			t.Errorf("%d series", len(all))
+		}
+		b.want("clickhouse_postgres_up", "1")
+		if n, err := strconv.Atoi(b.own("clickhouse_postgres_exporter_families_downgraded_total")); err != nil || n < 10 || n%2 != 0 {
+			t.Errorf("%d families were downgraded, %v", n, err)
+		}
+		if lines := b.logs.lines("level=warn", "families=2"); len(lines) != 1 {
+			t.Errorf("want one line, got %q", lines)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 3}, nil)
+		b.refreshed()
+		b.want("clickhouse_postgres_exporter_families_downgraded_total", "0")
 	})
 }

@@ -22,8 +22,14 @@ import (
 )
 
 func TestGoldenPage(t *testing.T) {
+	t.Run("memo", func(t *testing.T) { goldenPage(t, false) })
+	t.Run("no memo", func(t *testing.T) { goldenPage(t, true) })
+}
+
+func goldenPage(t *testing.T, noMemo bool) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, simulator.Config{Services: 2, Seed: 3}, nil)
+		b := newBench(t, simulator.Config{Services: 2, Seed: 3}, func(o *Options, _ *Organization) { o.NoMemo = noMemo })
 		id := b.sim.Services()[0].ID
 		b.sim.SetTags(id, simulator.Tag{Key: "team", Value: `a "b"`}, simulator.Tag{Key: "critical"})
 		b.refreshed()
