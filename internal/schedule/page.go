@@ -36,11 +36,11 @@ func (p *Planner) callInterval() time.Duration {
 	return max(interval, least)
 }
 
-func (p *Planner) nextCall(slot time.Time) (Request, bool) {
+func (p *Planner) nextPage(slot time.Time) (Request, bool) {
 	r := Request{Endpoint: api.EndpointOrganizationMetrics, At: slot}
 	interval := p.callInterval()
 	// The first list tells whether the call should be made at all.
-	if interval == 0 || p.pageInFlight || !p.listEnded {
+	if interval == 0 || p.inFlight(api.EndpointOrganizationMetrics, "") || !p.listEnded {
 		return r, false
 	}
 	switch {
@@ -53,7 +53,7 @@ func (p *Planner) nextCall(slot time.Time) (Request, bool) {
 	return r, true
 }
 
-func (p *Planner) finishCall(now time.Time, out Outcome) {
+func (p *Planner) finishPage(now time.Time, out Outcome) {
 	switch out.Result {
 	case ResultFailed:
 		p.phase.Failed(p.pageAskedAt)
@@ -76,17 +76,16 @@ func (p *Planner) finishCall(now time.Time, out Outcome) {
 		switch {
 		case covered:
 			useful++
-			p.update(s, func() {
-				s.covered, s.last = true, now
-				s.failures, s.retryAt = 0, time.Time{}
-			})
-		case s.covered:
-			p.update(s, func() { s.covered = false })
+			s.covered, s.last = true, now
+			s.failures, s.retryAt = 0, time.Time{}
+		default:
+			s.covered = false
 		}
 		if s.activity != inventory.NoMetrics {
 			askable++
 		}
 	}
+	p.recount()
 	// An answer for one service is worth as much as asking that service.
 	if useful >= 2 || askable < 2 {
 		p.call, p.uselessPages = CallRegularly, 0
@@ -117,8 +116,7 @@ func (p *Planner) dropOldCoverage(now time.Time) {
 func (p *Planner) dropCoverage() {
 	p.pageCovers = nil
 	for _, s := range p.services {
-		if s.covered {
-			p.update(s, func() { s.covered = false })
-		}
+		s.covered = false
 	}
+	p.recount()
 }

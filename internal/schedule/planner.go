@@ -48,7 +48,7 @@ const (
 // everything fails, requests become rare, none loses its place, and all resume with
 // the first success.
 //
-// Decisions take time logarithmic in the number of services. A Planner holds no
+// A decision looks at every service once. A Planner holds no
 // clock and is not safe for concurrent use. Several requests may be under way at a
 // time, but never two for the same thing.
 type Planner struct {
@@ -58,32 +58,25 @@ type Planner struct {
 	paused    time.Time
 	requests  map[Request]struct{} // in flight, without At
 
-	listDue      time.Time
-	listInFlight bool
-	listEnded    bool // once, well or not
-	knowsList    bool
-	total        int // services of the organization, selected or not
+	listDue   time.Time
+	listEnded bool // once, well or not
+	knowsList bool
+	total     int // services of the organization, selected or not
 
 	call           OrganizationCall
-	pageInFlight   bool
 	pageAskedAt    time.Time           // latest call was made, zero if none
 	pageAnsweredAt time.Time           // latest good answer
 	pageCovers     map[string]struct{} // services in that answer; nil = none
 	uselessPages   int                 // answers in a row that were of no use
 	phase          *Phase
 
-	services         map[string]*service
-	count            [inventory.Activities]int             // uncovered services
-	ready            [inventory.Activities]queue[*service] // to be asked, by the age of their data
-	waiting          queue[*service]                       // have failed, by the time of the next attempt
-	servicesInFlight int
-	serviceAskedAt   time.Time // latest request for a service
-	successes        uint64    // of such requests
-	failures         int       // of such requests, in a row
-	arrivals         uint64
-
-	details       queue[*detailCall] // by due time
-	detailAskedAt time.Time
+	services       map[string]*service
+	arrivals       uint64
+	count          [inventory.Activities]int // services that have to be asked by themselves, see recount
+	serviceAskedAt time.Time                 // latest request for a service
+	successes      uint64                    // of such requests
+	failures       int                       // of such requests, in a row
+	detailAskedAt  time.Time                 // latest request for a detail
 }
 
 // New returns a planner for an organization of which nothing is known yet.
@@ -99,25 +92,25 @@ func (p *Planner) Reconfigure(cfg Config) {
 	cfg.Spacing = max(cfg.Spacing, time.Millisecond)
 	cfg.MetricsInterval = max(cfg.MetricsInterval, time.Millisecond)
 	cfg.InventoryInterval = max(cfg.InventoryInterval, time.Millisecond)
-	if p.phase == nil || cfg.MetricsInterval != p.cfg.MetricsInterval {
+	anew := p.phase == nil || cfg.MetricsInterval != p.cfg.MetricsInterval
+	p.cfg = cfg
+	if anew {
 		p.phase = newPhase(cfg)
-		for _, s := range p.services {
+	}
+	for _, s := range p.services {
+		s.detailsDue = make([]time.Time, len(cfg.Details))
+		if anew {
 			s.phase = nil
 		}
 	}
-	p.cfg = cfg
-	p.rebuildDetails()
 }
 
-// Abort takes in that all requests in flight have been given up; they must not be
-// reported any more.
-func (p *Planner) Abort() {
-	p.listInFlight, p.pageInFlight, p.servicesInFlight = false, false, 0
-	clear(p.requests)
-	p.rebuildDetails()
-	for _, s := range p.services {
-		p.update(s, func() { s.asking = false })
-	}
+// Abort takes in that all requests in flight have been given up.
+func (p *Planner) Abort() { clear(p.requests) }
+
+func (p *Planner) inFlight(endpoint api.Endpoint, service string) bool {
+	_, ok := p.requests[Request{Endpoint: endpoint, Service: service}]
+	return ok
 }
 
 // SetServices tells which services are to be exported, and how many the
@@ -125,50 +118,24 @@ func (p *Planner) Abort() {
 // been read, for services of which the ids are known.
 func (p *Planner) SetServices(now time.Time, selected []Service, total int) {
 	p.knowsList, p.total = true, total
-	seen := make(map[string]struct{}, len(selected))
+	last := p.services
+	p.services = make(map[string]*service, len(selected))
 	for _, want := range selected {
-		seen[want.ID] = struct{}{}
-		activity := want.Activity
-		s, ok := p.services[want.ID]
+		s, ok := last[want.ID]
 		if !ok {
-			s = &service{id: want.ID, activity: inventory.NoMetrics, place: place{arrival: p.arrivals}}
+			s = &service{id: want.ID, activity: want.Activity, arrival: p.arrivals, detailsDue: make([]time.Time, len(p.cfg.Details))}
 			p.arrivals++
 			if _, ok := p.pageCovers[s.id]; ok {
 				s.covered, s.last = true, p.pageAnsweredAt
 			}
-			// It may have been forgotten while it was asked.
-			if _, s.asking = p.requests[Request{Endpoint: api.EndpointServiceMetrics, Service: s.id}]; s.asking {
-				p.servicesInFlight++
-			}
-			p.services[s.id] = s
-			p.addDetails(s)
 		}
-		if !ok || s.activity != activity {
-			p.update(s, func() {
-				s.activity = activity
-				s.failures, s.retryAt = 0, time.Time{}
-			})
+		if s.activity != want.Activity {
+			s.activity, s.failures, s.retryAt = want.Activity, 0, time.Time{}
 		}
+		p.services[s.id] = s
 	}
-	for id, s := range p.services {
-		if _, ok := seen[id]; !ok {
-			p.forget(s)
-		}
-	}
+	p.recount()
 	p.dropOldCoverage(now)
-}
-
-func (p *Planner) forget(s *service) {
-	p.update(s, func() { s.activity = inventory.NoMetrics })
-	for _, d := range s.details {
-		if d.index >= 0 {
-			p.details.remove(d)
-		}
-	}
-	if s.asking {
-		p.servicesInFlight--
-	}
-	delete(p.services, s.id)
 }
 
 // PauseUntil keeps anything from being planned before t.
@@ -192,7 +159,7 @@ func (p *Planner) Next(now time.Time) (Request, bool) {
 	var best Request
 	found := false
 	// In the order of what goes first when several are due.
-	for _, candidate := range []func(time.Time) (Request, bool){p.nextList, p.nextCall, p.nextService, p.nextDetail} {
+	for _, candidate := range []func(time.Time) (Request, bool){p.nextList, p.nextPage, p.nextService, p.nextDetail} {
 		r, ok := candidate(slot)
 		if !ok {
 			continue
@@ -215,46 +182,40 @@ func (p *Planner) Started(r Request, now time.Time) {
 	p.requests[r] = struct{}{}
 	switch r.Endpoint {
 	case api.EndpointServices:
-		p.listInFlight = true
 		p.listDue = now.Add(p.listInterval())
 	case api.EndpointOrganizationMetrics:
-		p.pageInFlight = true
 		p.pageAskedAt = now
 	case api.EndpointServiceMetrics:
 		p.serviceAskedAt = now
-		if s := p.services[r.Service]; s != nil && !s.asking {
-			p.servicesInFlight++
-			p.update(s, func() { s.asking, s.askedAt = true, now })
+		if s := p.services[r.Service]; s != nil {
+			s.askedAt = now
 		}
 	default:
-		p.startDetail(r, now)
+		p.detailAskedAt = now
 	}
 }
 
 // Finished takes in how a request ended. The request is one that Next returned; its
 // At does not matter.
 func (p *Planner) Finished(r Request, now time.Time, out Outcome) {
-	r.At = time.Time{}
-	delete(p.requests, r)
-	switch r.Endpoint {
-	case api.EndpointServices:
-		p.listInFlight, p.listEnded = false, true
-		if out.Result != ResultOK && !p.knowsList {
-			// Without it nothing else gets going.
-			if soon := now.Add(p.cfg.MetricsInterval); soon.Before(p.listDue) {
-				p.listDue = soon
-			}
+	if !p.inFlight(r.Endpoint, r.Service) {
+		return
+	}
+	delete(p.requests, Request{Endpoint: r.Endpoint, Service: r.Service})
+	s := p.services[r.Service]
+	switch {
+	case r.Endpoint == api.EndpointServices:
+		p.listEnded = true
+		if soon := now.Add(p.cfg.MetricsInterval); out.Result != ResultOK && !p.knowsList && soon.Before(p.listDue) {
+			p.listDue = soon // without it nothing else gets going
 		}
-	case api.EndpointOrganizationMetrics:
-		p.pageInFlight = false
-		p.finishCall(now, out)
-	case api.EndpointServiceMetrics:
-		if s := p.services[r.Service]; s != nil && s.asking {
-			p.servicesInFlight--
-			p.finishService(s, now, out)
-		}
+	case r.Endpoint == api.EndpointOrganizationMetrics:
+		p.finishPage(now, out)
+	case s == nil: // gone in the meantime
+	case r.Endpoint == api.EndpointServiceMetrics:
+		p.finishService(s, now, out)
 	default:
-		p.finishDetail(r, now, out)
+		p.finishDetail(s, r.Endpoint, now, out)
 	}
 }
 
@@ -302,4 +263,13 @@ func (p *Planner) Summary() Summary {
 		sum.PhasePeriod, sum.PhaseNext, sum.PhaseLearned = phase.Learned()
 	}
 	return sum
+}
+
+func (p *Planner) listInterval() time.Duration {
+	// However small the budget is, two of three requests are left for metrics.
+	return max(p.cfg.InventoryInterval, 3*p.cfg.Spacing)
+}
+
+func (p *Planner) nextList(time.Time) (Request, bool) {
+	return Request{Endpoint: api.EndpointServices, At: p.listDue}, !p.inFlight(api.EndpointServices, "")
 }

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"math"
 	"time"
 
@@ -12,9 +13,9 @@ import (
 type service struct {
 	id       string
 	activity inventory.Activity
+	arrival  uint64 // decides among equals
 
 	covered  bool      // by the latest answer for the organization
-	asking   bool      // in flight
 	askedAt  time.Time // latest request was made
 	last     time.Time // data came, zero if never
 	retryAt  time.Time // not to be asked before; zero if its latest request succeeded
@@ -25,10 +26,7 @@ type service struct {
 	dataPeriod    time.Duration // the period under which its data came
 	phase         *Phase        // nil while services are many
 
-	queue *queue[*service] // nil when in none
-	place
-
-	details []*detailCall
+	detailsDue []time.Time // as in the configuration
 }
 
 func (p *Planner) uncovered() int {
@@ -76,65 +74,66 @@ func (p *Planner) phased() bool {
 	return p.uncovered() <= maxPhased && p.allowed() <= p.cfg.MetricsInterval
 }
 
-// update changes a service and keeps queues and counts in step.
-func (p *Planner) update(s *service, change func()) {
-	if s.queue != nil {
-		s.queue.remove(s)
-		s.queue = nil
-	}
-	if s.counted() {
-		p.count[s.activity]--
-	}
-	change()
-	if s.counted() {
-		p.count[s.activity]++
-	}
-	p.enqueue(s)
-}
-
-// counted reports whether the service has to be fetched by itself.
+// counted reports whether the service has to be asked by itself.
 func (s *service) counted() bool { return s.activity != inventory.NoMetrics && !s.covered }
 
-// enqueue puts a service, which is in no queue, where it waits for its turn.
-func (p *Planner) enqueue(s *service) {
-	switch {
-	case !s.counted() || s.asking:
-		return
-	case !s.retryAt.IsZero():
-		s.queue, s.key = &p.waiting, s.retryAt
-	default:
-		s.queue, s.key = &p.ready[s.activity], s.last
-		// One that failed is tried again soon, once. From then on, or if others fail
-		// as well, it must not stand in front of them for being the oldest.
-		if s.failures > 1 || s.failures == 1 && p.failures >= troubleAfter {
-			s.key = s.askedAt
+// recount counts the services that have to be asked by themselves.
+func (p *Planner) recount() {
+	clear(p.count[:])
+	for _, s := range p.services {
+		if s.counted() {
+			p.count[s.activity]++
 		}
 	}
-	s.queue.push(s)
 }
 
 func (p *Planner) nextService(slot time.Time) (Request, bool) {
-	for p.waiting.len() > 0 && !p.waiting.first().key.After(slot) {
-		s := p.waiting.first()
-		p.update(s, func() { s.retryAt = time.Time{} })
-	}
 	r := Request{Endpoint: api.EndpointServiceMetrics}
 	// What the first answer for the organization covers need not be asked for.
-	if p.callInterval() > 0 && p.pageAnsweredAt.IsZero() && (p.pageInFlight || p.pageAskedAt.IsZero()) {
+	if p.callInterval() > 0 && p.pageAnsweredAt.IsZero() &&
+		(p.inFlight(api.EndpointOrganizationMetrics, "") || p.pageAskedAt.IsZero()) {
 		return r, false
 	}
-	if p.servicesInFlight >= min(max(minInFlight, int(10*time.Second/p.cfg.Spacing)), MaxInFlight) {
+	inFlight := 0
+	for other := range p.requests {
+		if other.Endpoint == r.Endpoint {
+			inFlight++
+		}
+	}
+	if inFlight >= min(max(minInFlight, int(10*time.Second/p.cfg.Spacing)), MaxInFlight) {
 		return r, false
 	}
-	var best *service
-	if p.phased() {
-		best, r.At = p.mostDue(slot)
-	} else {
-		best, r.At = p.mostAged(slot)
+	wait := p.byAge(slot)
+	phased := p.phased()
+	if phased {
+		wait = p.byPhase(slot)
 	}
-	if p.waiting.len() > 0 && (best == nil || p.waiting.first().key.Before(r.At)) {
-		best = p.waiting.first()
-		r.At = best.key
+	var best, failed *service
+	least := 0.0
+	for _, s := range p.services {
+		switch {
+		case !s.counted():
+		case s.retryAt.After(slot):
+			if (failed == nil || s.retryAt.Before(failed.retryAt) || s.retryAt.Equal(failed.retryAt) && s.arrival < failed.arrival) &&
+				!p.inFlight(r.Endpoint, s.id) {
+				failed = s
+			}
+		default:
+			w := wait(s)
+			if (best == nil || w < least || w == least && p.before(s, best)) && !p.inFlight(r.Endpoint, s.id) {
+				best, least = s, w
+			}
+		}
+	}
+	switch {
+	case best == nil:
+	case phased:
+		r.At = slot.Add(time.Duration(least))
+	default:
+		r.At = p.paced(best, -least)
+	}
+	if failed != nil && (best == nil || failed.retryAt.Before(r.At)) {
+		best, r.At = failed, failed.retryAt
 	}
 	if best == nil {
 		return r, false
@@ -149,63 +148,64 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 	return r, true
 }
 
-// mostDue returns which of a few services is due first, and when.
-func (p *Planner) mostDue(slot time.Time) (best *service, at time.Time) {
-	for c := range p.ready {
-		for _, s := range p.ready[c].items {
-			var due time.Time
-			switch {
-			case s.last.IsZero():
-				due = slot
-			case s.phase == nil || s.activity == inventory.Stopped:
-				due = s.last.Add(p.period() * periods(s.activity))
-			default:
-				due = s.phase.Next()
-			}
-			if due.Before(slot) {
-				due = slot
-			}
-			if best == nil || due.Before(at) || due.Equal(at) && s.activity == best.activity && s.before(&best.place) {
-				best, at = s, due
-			}
-		}
+// since returns from when on a service has been waiting for its turn.
+func (p *Planner) since(s *service) time.Time {
+	// One that failed is tried again soon, once. From then on, or if others fail
+	// as well, it must not stand in front of them for being the oldest.
+	if s.failures > 1 || s.failures == 1 && p.failures >= troubleAfter {
+		return s.askedAt
 	}
-	return best, at
+	return s.last
 }
 
-// mostAged returns which of many services has data that is the oldest, measured by
-// the period of its class, and when it is to be asked.
-func (p *Planner) mostAged(slot time.Time) (best *service, at time.Time) {
+// before tells which of two services that wait alike goes first.
+func (p *Planner) before(s, other *service) bool {
+	return cmp.Or(cmp.Compare(s.activity, other.activity), p.since(s).Compare(p.since(other)), cmp.Compare(s.arrival, other.arrival)) < 0
+}
+
+// byPhase returns how long a service is to wait yet, in nanoseconds, where services are
+// few.
+func (p *Planner) byPhase(slot time.Time) func(*service) float64 {
 	period := p.period()
-	oldest := 0.0 // in periods
-	for c := range p.ready {
-		if p.ready[c].len() == 0 {
-			continue
+	return func(s *service) float64 {
+		switch {
+		case s.last.IsZero():
+			return 0
+		case s.phase == nil || s.activity == inventory.Stopped:
+			return float64(max(s.last.Add(period*periods(s.activity)).Sub(slot), 0))
 		}
-		s := p.ready[c].first()
-		if s.key.IsZero() {
-			best, oldest = s, math.Inf(1)
-			break
-		}
-		if age := float64(slot.Sub(s.key)) / float64(period*periods(s.activity)); best == nil || age > oldest {
-			best, oldest = s, age
-		}
+		return float64(max(s.phase.Next().Sub(slot), 0))
 	}
-	if best == nil {
-		return nil, at
+}
+
+// byAge returns how long a service has been waiting, in negative periods of its
+// activity, where services are many.
+func (p *Planner) byAge(slot time.Time) func(*service) float64 {
+	period := p.period()
+	return func(s *service) float64 {
+		since := p.since(s)
+		if since.IsZero() {
+			return math.Inf(-1)
+		}
+		return -float64(slot.Sub(since)) / float64(period*periods(s.activity))
 	}
+}
+
+// paced returns when to ask for a service of many, which has been waiting for so many
+// periods.
+func (p *Planner) paced(s *service, waited float64) time.Time {
 	// Asking for one after the other at an even pace renews each within the period.
 	// Whatever waits longer, since it is new or since others took its turn, is
 	// caught up with as fast as the budget allows.
-	pace := time.Duration(float64(period) / p.load())
-	if best.failures == 0 && p.failures == 0 && oldest > 1 {
+	pace := time.Duration(float64(p.period()) / p.load())
+	if s.failures == 0 && p.failures == 0 && waited > 1 {
 		pace = 0
 	}
-	at = p.serviceAskedAt.Add(pace)
-	if fresh := best.last.Add(p.cfg.MetricsInterval * 9 / 10); fresh.After(at) {
-		at = fresh
+	at := p.serviceAskedAt.Add(pace)
+	if fresh := s.last.Add(p.cfg.MetricsInterval * 9 / 10); fresh.After(at) {
+		return fresh
 	}
-	return best, at
+	return at
 }
 
 func (p *Planner) finishService(s *service, now time.Time, out Outcome) {
@@ -220,10 +220,7 @@ func (p *Planner) finishService(s *service, now time.Time, out Outcome) {
 		if s.phase != nil {
 			s.phase.Observe(s.askedAt, now, out.Changed)
 		}
-		p.update(s, func() {
-			s.asking, s.last = false, now
-			s.failures, s.retryAt = 0, time.Time{}
-		})
+		s.last, s.failures, s.retryAt = now, 0, time.Time{}
 		s.dataPeriod = p.periodOf(s)
 		return
 	}
@@ -233,16 +230,13 @@ func (p *Planner) finishService(s *service, now time.Time, out Outcome) {
 	if s.phase != nil {
 		s.phase.Failed(s.askedAt)
 	}
-	p.update(s, func() {
-		s.asking = false
-		// While nothing succeeds, nobody is to blame, and nobody waits any longer
-		// for that after it is over.
-		if s.failures == 0 || p.successes > s.successesThen {
-			s.failures++
-		}
-		s.successesThen = p.successes
-		wait := max(p.cfg.MetricsInterval, p.period()/4)
-		most := max(probeInterval, 4*p.period())
-		s.retryAt = now.Add(min(wait<<min(s.failures-1, 16), most))
-	})
+	// While nothing succeeds, nobody is to blame, and nobody waits any longer
+	// for that after it is over.
+	if s.failures == 0 || p.successes > s.successesThen {
+		s.failures++
+	}
+	s.successesThen = p.successes
+	wait := max(p.cfg.MetricsInterval, p.period()/4)
+	most := max(probeInterval, 4*p.period())
+	s.retryAt = now.Add(min(wait<<min(s.failures-1, 16), most))
 }
