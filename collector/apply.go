@@ -14,7 +14,7 @@ import (
 // selections are applied to what is held without a request, before Apply returns. One
 // that is gone takes its data along. On an error nothing changes.
 func (c *Collector) Apply(organizations []Organization) error {
-	configs := make([]Organization, len(organizations))
+	configs := make([]*Organization, len(organizations))
 	for i, o := range organizations {
 		configs[i] = o.normalized()
 	}
@@ -24,20 +24,43 @@ func (c *Collector) Apply(organizations []Organization) error {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	last := *c.pollers.Load()
+	clients, err := c.replace(configs)
+	if err != nil {
+		return err
+	}
+	pollers := *c.pollers.Load()
+	for _, p := range last {
+		if !slices.Contains(pollers, p) {
+			c.end(p)
+		}
+	}
+	for i, p := range pollers {
+		switch {
+		case !slices.Contains(last, p):
+			c.start(p)
+		case !p.applied.same(configs[i]):
+			p.reload(configs[i], clients[i])
+		}
+		p.applied = configs[i]
+	}
+	return nil
+}
+
+// replace makes the pollers those of the configurations. It returns the clients of
+// those that need another one.
+func (c *Collector) replace(configs []*Organization) ([]*api.Client, error) {
+	c.claims.Lock()
+	defer c.claims.Unlock()
 	pollers := c.match(configs)
-	kept := slices.Clone(pollers)
 	clients := make([]*api.Client, len(configs))
 	for i, config := range configs {
 		p := pollers[i]
-		if p != nil && p.applied.same(&config) {
+		if p != nil && sameAPI(&p.applied.API, &config.API) {
 			continue
 		}
 		if p == nil {
-			p = newPoller(c, &config)
-			pollers[i] = p
-		}
-		if kept[i] != nil && sameAPI(&p.applied.API, &config.API) {
-			continue
+			p = newPoller(c, config)
 		}
 		cfg := config.API
 		cfg.Hooks = c.health.hooks(p.label)
@@ -48,47 +71,27 @@ func (c *Collector) Apply(organizations []Organization) error {
 					made.Close()
 				}
 			}
-			return fmt.Errorf("organization %q: %w", cmp.Or(config.Name, config.ID), err)
+			return nil, fmt.Errorf("organization %q: %w", cmp.Or(config.Name, config.ID), err)
 		}
 		clients[i] = client
-	}
-
-	for _, p := range c.pollers {
-		if !slices.Contains(kept, p) {
-			c.end(p)
+		if pollers[i] == nil {
+			p.apply(config, client)
+			pollers[i] = p
 		}
 	}
-	for i, p := range pollers {
-		if kept[i] == nil {
-			p.apply(&configs[i], clients[i])
-		}
-	}
-	c.pollers = pollers
-	c.arrange()
-	for i, p := range pollers {
-		switch {
-		case kept[i] == nil:
-			if configs[i].ID != "" {
-				c.health.begin(configs[i].ID)
-			}
-			c.start(p)
-		case !p.applied.same(&configs[i]):
-			p.reload(&configs[i], clients[i])
-		}
-		p.applied = &configs[i]
-	}
-	return nil
+	c.pollers.Store(&pollers)
+	return clients, nil
 }
 
 // match returns the poller that each organization has already, nil for none: by its
 // id, which may be written down or have been found, or by its name for one whose id is
 // to be found.
-func (c *Collector) match(configs []Organization) []*poller {
-	pollers := make([]*poller, len(configs))
+func (c *Collector) match(configs []*Organization) []*poller {
+	last, pollers := *c.pollers.Load(), make([]*poller, len(configs))
 	find := func(i int, is func(*poller) bool) {
-		n := slices.IndexFunc(c.pollers, func(p *poller) bool { return !slices.Contains(pollers, p) && is(p) })
-		if pollers[i] == nil && n >= 0 {
-			pollers[i] = c.pollers[n]
+		n := slices.IndexFunc(last, func(p *poller) bool { return !slices.Contains(pollers, p) && is(p) })
+		if n >= 0 {
+			pollers[i] = last[n]
 		}
 	}
 	for i, o := range configs {
@@ -104,24 +107,24 @@ func (c *Collector) match(configs []Organization) []*poller {
 	return pollers
 }
 
-// arrange makes the snapshot hold a view for each poller, in order.
-func (c *Collector) arrange() {
-	for {
-		old := c.snapshot.Load()
-		views := make([]*organizationView, len(c.pollers))
-		for i, p := range c.pollers {
-			if views[i] = old.of(p); views[i] == nil {
-				views[i] = p.published
-			}
-		}
-		if c.snapshot.CompareAndSwap(old, newSnapshot(c, views)) {
-			return
+// claim makes a discovered organization a poller's, unless another polls it.
+func (c *Collector) claim(p *poller, id string) bool {
+	c.claims.Lock()
+	defer c.claims.Unlock()
+	for _, other := range *c.pollers.Load() {
+		if other != p && other.identity.Load().ID == id {
+			return false
 		}
 	}
+	p.identity.Store(&api.Organization{ID: id, Name: p.config.Name})
+	return true
 }
 
 // start lets a poller poll, if the collector is running.
 func (c *Collector) start(p *poller) {
+	if id := p.identity.Load().ID; id != "" {
+		c.health.begin(id)
+	}
 	if c.ctx == nil {
 		return
 	}

@@ -174,7 +174,7 @@ func TestADayOfRestartsWithinTheRateLimit(t *testing.T) {
 		b := newBench(t, simulator.Config{
 			Services: 3, RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,
 		}, nil)
-		org := b.c.pollers[0].config
+		org := *b.poller(0).config
 		restart := func() {
 			b.stop()
 			org.API.Budget = api.NewBudget(api.BudgetConfig{Requests: 8, Window: 10 * time.Second})

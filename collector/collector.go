@@ -2,7 +2,6 @@ package collector
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,12 +47,13 @@ type Collector struct {
 	// inventory's, and whether it is one of those or of the inventory's.
 	liveName, ownName func(string) bool
 
-	snapshot atomic.Pointer[snapshot]
+	pollers atomic.Pointer[[]*poller]
+	claims  sync.Mutex // of ids: held while pollers, or the id of one of them, are replaced
+
 	// Of the page of several organizations.
 	mainMemo, healthMemo *memo
 
-	mu      sync.Mutex // guards what follows
-	pollers []*poller
+	mu      sync.Mutex      // guards what follows, and one Apply at a time
 	ctx     context.Context //nolint:containedctx // of Run, for pollers that Apply starts; nil before
 	running sync.WaitGroup
 }
@@ -67,7 +67,7 @@ func New(o Options) (*Collector, error) {
 	}
 	c.liveName = names(o.ReservedNames, c.health.names(), healthNames())
 	c.ownName = names(o.ReservedNames, c.health.names(), healthNames(), inventoryNames())
-	c.snapshot.Store(newSnapshot(c, nil))
+	c.pollers.Store(&[]*poller{})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func New(o Options) (*Collector, error) {
 func (c *Collector) Run(ctx context.Context) error {
 	c.mu.Lock()
 	c.ctx = ctx
-	for _, p := range c.pollers {
+	for _, p := range *c.pollers.Load() {
 		c.start(p) //nolint:contextcheck // it is c.ctx
 	}
 	c.mu.Unlock()
@@ -88,6 +88,16 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer c.mu.Unlock()
 	c.running.Wait()
 	return nil
+}
+
+// views returns what the organizations look like now, in order.
+func (c *Collector) views(now time.Time) []*organizationView {
+	pollers := *c.pollers.Load()
+	views := make([]*organizationView, len(pollers))
+	for i, p := range pollers {
+		views[i] = p.current(now)
+	}
+	return views
 }
 
 // Page returns the series of a service, of a whole organization (service is "") or
@@ -99,37 +109,41 @@ func (c *Collector) Run(ctx context.Context) error {
 func (c *Collector) Page(org, service string) ([]*exposition.Document, error) {
 	org, service = inventory.CanonicalID(org), inventory.CanonicalID(service)
 	now := time.Now()
-	snap := c.current(now)
+	views := c.views(now)
 	if org == "" && service == "" {
-		return snap.page(), nil
+		return c.everything(views), nil
 	}
-	v := snap.organization(org)
-	if v == nil {
-		for _, v := range snap.organizations {
-			if v.id == "" {
-				// It may be the one that is still looked for.
-				return nil, &UnavailableError{Reason: "the organization of an API key is not known yet: " + v.discovery.String()}
-			}
+	for _, v := range views {
+		switch {
+		case v.id != org || org == "":
+		case service == "":
+			return v.page(now)
+		default:
+			return v.servicePage(service, now)
 		}
-		return nil, ErrNotFound
 	}
-	if service == "" {
-		if err := v.unavailable(now); err != nil {
-			return nil, err
+	for _, v := range views {
+		if v.id == "" {
+			// It may be the one that is still looked for.
+			return nil, &UnavailableError{Reason: "the organization of an API key is not known yet: " + v.discovery.String()}
 		}
-		return []*exposition.Document{v.main(), v.health()}, nil
 	}
-	s := v.service(service)
-	if s == nil {
-		if v.inventory == nil {
-			return nil, &UnavailableError{Reason: fmt.Sprintf("the services of organization %s are not known yet: %s", v.id, v.list.String())}
-		}
-		return nil, ErrNotFound
+	return nil, ErrNotFound
+}
+
+// everything returns the page of all organizations.
+func (c *Collector) everything(views []*organizationView) []*exposition.Document {
+	if len(views) == 1 {
+		return []*exposition.Document{views[0].main(), views[0].health()}
 	}
-	if err := s.unavailable(v, now); err != nil {
-		return nil, err
+	var mainParts, healthParts []exposition.Part
+	for _, v := range views {
+		mainParts = v.parts(mainParts)
+		healthParts = append(healthParts, exposition.Part{Block: v.healthBlock()})
 	}
-	return []*exposition.Document{s.page()}, nil
+	main, _ := c.mainMemo.merge(mainParts)
+	health, _ := c.healthMemo.merge(healthParts)
+	return []*exposition.Document{main, health}
 }
 
 // Ready tells whether every organization has been tried and there is data of at
@@ -137,13 +151,14 @@ func (c *Collector) Page(org, service string) ([]*exposition.Document, error) {
 // served no longer than that.
 func (c *Collector) Ready() bool {
 	data := false
-	for _, v := range c.snapshot.Load().organizations {
+	for _, p := range *c.pollers.Load() {
 		select {
-		case <-v.poller.first:
+		case <-p.first:
 		default:
 			return false
 		}
-		data = data || !v.metricsAt.IsZero() || v.noMetrics
+		v := p.view.Load()
+		data = data || !v.metricsAt.IsZero() || v.noMetrics()
 	}
 	return data
 }
@@ -151,9 +166,9 @@ func (c *Collector) Ready() bool {
 // WaitFirstRefresh waits until every organization has been tried once, whether that
 // succeeded or not, or until ctx ends, whose error it then returns.
 func (c *Collector) WaitFirstRefresh(ctx context.Context) error {
-	for _, v := range c.snapshot.Load().organizations {
+	for _, p := range *c.pollers.Load() {
 		select {
-		case <-v.poller.first:
+		case <-p.first:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -24,18 +23,13 @@ func (p *poller) planDetails() []schedule.Detail {
 	if hostnames {
 		planned = append(planned, schedule.Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
 	}
-	unplanned := func(endpoint api.Endpoint) bool {
-		return !slices.ContainsFunc(planned, func(d schedule.Detail) bool { return d.Endpoint == endpoint })
-	}
-	maps.DeleteFunc(p.state.details, func(endpoint api.Endpoint, _ *condition) bool { return unplanned(endpoint) })
 	for _, s := range p.state.services {
-		maps.DeleteFunc(s.detailErrs, func(endpoint api.Endpoint, _ error) bool { return unplanned(endpoint) })
 		kept := *s.details
 		if !p.config.CollectConfig {
-			kept.settings = nil
+			kept.settings, s.settingsErr = nil, nil
 		}
 		if !hostnames {
-			kept.hostname = ""
+			kept.hostname, s.hostnameErr = "", nil
 		}
 		s.details = &kept
 	}
@@ -49,18 +43,15 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 	if st.inventory == nil || st.inventory.Services[id] == nil {
 		return // the service has gone in the meantime
 	}
-	calls := st.details[endpoint]
-	if calls == nil {
-		calls = &condition{}
-		st.details[endpoint] = calls
-	}
 	s := st.services[id]
-	s.detailErrs[endpoint] = r.err
-	what := "settings"
+	calls, what := &st.settings, "settings"
+	failed := func(s *service) *error { return &s.settingsErr }
 	if endpoint == api.EndpointService {
-		what = "hostname"
+		calls, what = &st.hostnames, "hostname"
+		failed = func(s *service) *error { return &s.hostnameErr }
 	}
-	p.observeEach(calls, func(s *service) error { return s.detailErrs[endpoint] }, now, endpoint,
+	*failed(s) = r.err
+	p.observeEach(calls, func(s *service) error { return *failed(s) }, now, endpoint,
 		"a service's "+what+" cannot be read; what was read last stands", "every service's "+what+" can be read again")
 	if r.err != nil {
 		return

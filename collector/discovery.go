@@ -46,23 +46,6 @@ func (p *poller) found(list []api.Organization, now time.Time) error {
 		}
 		p.c.health.begin(id)
 	}
-	p.state.foundName = list[0].Name
+	p.state.name = list[0].Name
 	return nil
-}
-
-// claim makes a discovered organization the poller's, unless another polls it.
-func (c *Collector) claim(p *poller, id string) bool {
-	for {
-		old := c.snapshot.Load()
-		if v := old.organization(id); v != nil && v.poller != p {
-			return false
-		}
-		// Readers learn whose it is before the poller does.
-		v := p.emptyView()
-		v.id = id
-		if c.snapshot.CompareAndSwap(old, old.with(v)) {
-			p.identity.Store(&api.Organization{ID: id, Name: p.config.Name})
-			return true
-		}
-	}
 }

@@ -265,7 +265,7 @@ func TestNothingEmittedHoldsTheSecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		everything := strings.Join(b.logs.lines(), "\n") + b.text("", "") + string(status) + fmt.Sprint(b.health()) +
-			fmt.Sprintf("%+v", b.c.pollers[0].config)
+			fmt.Sprintf("%+v", *b.poller(0).config)
 		if strings.Contains(everything, b.sim.Config().KeySecret) {
 			t.Error("the secret shows")
 		}
@@ -337,7 +337,7 @@ func TestPagesThatMayHaveBeenCut(t *testing.T) {
 		{page: api.Page{Body: []byte("a 1\nb 2"), ContentType: text, Complete: true}},
 	} {
 		got := ""
-		if _, err := b.c.pollers[0].parse(parser, &tt.page); err != nil {
+		if _, err := b.poller(0).parse(parser, &tt.page); err != nil {
 			got = reason(err)
 		}
 		if got != tt.want {

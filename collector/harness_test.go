@@ -135,6 +135,9 @@ func (b *bench) start() {
 	b.t.Cleanup(b.stop)
 }
 
+// poller returns that of an organization, by its place in the configuration.
+func (b *bench) poller(i int) *poller { return (*b.c.pollers.Load())[i] }
+
 // pass lets time pass.
 func (b *bench) pass(d time.Duration) {
 	<-time.After(d)

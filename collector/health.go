@@ -210,7 +210,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		vec.Collect(ch)
 	}
 	now := time.Now()
-	for _, v := range c.current(now).organizations {
+	for _, v := range c.views(now) {
 		gauge := func(desc *prometheus.Desc, value float64) {
 			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, v.label())
 		}

@@ -312,7 +312,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				})
 				b.pass(time.Hour)
 				// Those whose series are those of a page that is no longer the newest.
-				p := b.c.pollers[0]
+				p := b.poller(0)
 				b.stop()
 				changed := map[string]time.Time{}
 				for id, s := range p.state.services {
@@ -427,7 +427,7 @@ func TestChurnLeavesNothingBehind(t *testing.T) {
 		}
 		b.pass(20 * time.Minute)
 		b.stop()
-		st := b.c.pollers[0].state
+		st := b.poller(0).state
 		if n := len(st.services); n != 20 {
 			t.Errorf("%d services are held", n)
 		}

@@ -133,17 +133,3 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)
 }
-
-// noMetrics tells whether the inventory has no service that could have metrics: such
-// are not asked for any.
-func (st *state) noMetrics() bool {
-	if st.inventory == nil {
-		return false
-	}
-	for _, s := range st.inventory.Services {
-		if inventory.ActivityOf(s.State) != inventory.NoMetrics {
-			return false
-		}
-	}
-	return true
-}

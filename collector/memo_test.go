@@ -30,11 +30,11 @@ func TestNothingThatIsRememberedShows(t *testing.T) {
 			step := func(change func()) {
 				t.Helper()
 				change()
-				list, err := b.c.pollers[0].client.Services(t.Context(), org.ID)
+				list, err := b.poller(0).client.Services(t.Context(), org.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
-				p := b.c.pollers[0]
+				p := b.poller(0)
 				applied := make(chan struct{})
 				p.reloads <- func() {
 					p.setInventory(list, time.Now())

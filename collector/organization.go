@@ -57,17 +57,17 @@ type Organization struct {
 }
 
 // normalized returns the organization with defaults in place.
-func (o Organization) normalized() Organization {
+func (o Organization) normalized() *Organization {
 	o.ID = inventory.CanonicalID(o.ID)
 	o.MetricsInterval = cmp.Or(o.MetricsInterval, DefaultMetricsInterval)
 	o.InventoryInterval = cmp.Or(o.InventoryInterval, DefaultInventoryInterval)
 	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
 	o.ConfigInterval = cmp.Or(o.ConfigInterval, DefaultConfigInterval)
-	return o
+	return &o
 }
 
 // check says what is wrong with organizations that are to be polled together.
-func check(organizations []Organization) error {
+func check(organizations []*Organization) error {
 	if len(organizations) == 0 {
 		return errors.New("no organization to poll: configure at least one")
 	}

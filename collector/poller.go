@@ -30,6 +30,7 @@ type poller struct {
 	// identity is what the organization is called: its id, "" until it is known, and
 	// its name in the configuration.
 	identity atomic.Pointer[api.Organization]
+	view     atomic.Pointer[organizationView]
 
 	first     chan struct{} // closed when the first refresh has ended
 	firstOnce sync.Once
@@ -45,13 +46,12 @@ type poller struct {
 
 	// What follows belongs to the goroutine of run; before that is started, to the
 	// collector.
-	config    Organization
-	client    *api.Client
-	rules     *exposition.Rules // for upstream's series
-	ownRules  *exposition.Rules // for what the inventory says
-	state     *state
-	published *organizationView
-	panicked  string // what was logged of the latest panic
+	config   *Organization
+	client   *api.Client
+	rules    *exposition.Rules // for upstream's series
+	ownRules *exposition.Rules // for what the inventory says
+	state    *state
+	panicked string // what was logged of the latest panic
 
 	responses chan response
 	inFlight  int
@@ -122,7 +122,7 @@ func (p *poller) reload(config *Organization, client *api.Client) {
 func (p *poller) apply(config *Organization, client *api.Client) {
 	now := time.Now()
 	last := p.config
-	p.config = *config
+	p.config = config
 	p.identity.Store(&api.Organization{ID: cmp.Or(config.ID, p.identity.Load().ID), Name: config.Name})
 	if client != nil {
 		p.abort()
@@ -131,14 +131,14 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 		}
 		p.client = client
 	}
-	if p.rules == nil || !reflect.DeepEqual(last.Rules, p.config.Rules) {
+	if last == nil || !reflect.DeepEqual(last.Rules, config.Rules) {
 		p.setRules()
 	}
-	if p.state == nil {
+	if last == nil {
 		p.startOver(now)
 		return
 	}
-	if p.config.ID != "" {
+	if config.ID != "" {
 		p.state.discoverAt = time.Time{}
 	} else if client != nil || last.ID != "" {
 		p.state.discoverAt = now
@@ -207,7 +207,7 @@ func (p *poller) poll(ctx context.Context) {
 	}()
 	for {
 		now := time.Now()
-		if p.published.expired(now) {
+		if p.view.Load().expired(now) {
 			p.publish(now)
 		}
 		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond))
@@ -277,7 +277,7 @@ func (p *poller) ask(now time.Time) time.Time {
 			wake = t
 		}
 	}
-	sooner(p.published.expires)
+	sooner(p.view.Load().expires)
 	st := p.state
 	if at := st.discoverAt; !at.IsZero() && !st.discovering {
 		if now.Before(at) {

@@ -23,8 +23,7 @@ func (p *poller) publish(now time.Time) {
 		}
 	}
 	p.observeBudget(plan)
-	p.published = p.newView(now, plan)
-	p.c.publish(p.published)
+	p.view.Store(p.newView(now, plan))
 	if st.list.tried && (st.pageTried || st.servicePages.tried || st.noMetrics()) {
 		p.firstOnce.Do(func() { close(p.first) })
 	}
@@ -78,13 +77,7 @@ func (p *poller) observeBudget(plan schedule.Summary) {
 // newView makes the view of the present state, using again what did not change.
 func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView {
 	st := p.state
-	v := p.emptyView()
-	v.plan, v.up = plan, p.up()
-	v.discovery, v.list, v.organizationPage, v.servicePages = st.discovery, st.list, st.organizationPage, st.servicePages
-	v.metricsAt, v.metricsErr, v.pollTook = st.metricsAt, st.metricsErr, st.pollTook
-	v.inventory, v.totals = st.inventory, st.totals
-	v.noMetrics, v.unconfirmed = st.noMetrics(), st.unconfirmed
-	v.bytes = st.pageBytes
+	v := &organizationView{poller: p, config: p.config, id: p.identity.Load().ID, facts: st.facts, plan: plan, bytes: st.pageBytes}
 	v.next, _ = st.planner.Next(now)
 	ids := make([]string, 0, len(st.services))
 	for id, s := range st.services {
@@ -98,44 +91,19 @@ func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView
 		slices.Sort(ids)
 		v.services = make([]*serviceView, 0, len(ids))
 		for _, id := range ids {
-			v.services = append(v.services, p.newServiceView(st.services[id]))
+			v.services = append(v.services, p.serviceView(st.services[id]))
 		}
 		if s := st.services[""]; s != nil && s.block != nil {
-			v.unnamed = p.newServiceView(s)
+			v.unnamed = p.serviceView(s)
 		}
 	}
-	v.summarize()
+	v.complete()
 	return v
 }
 
-// emptyView makes a view of an organization of which nothing is known but who it is.
-func (p *poller) emptyView() *organizationView {
-	v := &organizationView{poller: p, id: p.identity.Load().ID, name: p.config.Name}
-	if v.name == "" {
-		v.name = p.state.foundName
-	}
-	config := p.config
-	v.config = &config
-	v.lazily()
-	return v
-}
-
-// newServiceView makes the view of one service.
-func (p *poller) newServiceView(s *service) *serviceView {
-	f := serviceFacts{
-		org: p.label(), id: s.id, entry: s.entry, hostname: s.details.hostname,
-		block: s.block, listed: s.listed,
-		fetchedAt: s.fetchedAt, changedAt: s.changedAt, ttl: p.ttl(s.id), utilization: s.utilization,
-	}
-	switch {
-	case s.entry != nil:
-		f.name = s.entry.Name
-	case s.id != "":
-		f.name = s.upstreamName()
-	}
-	if s.err != nil {
-		f.failed = s.err.Error()
-	}
+// serviceView makes the view of one service, which may be the one before.
+func (p *poller) serviceView(s *service) *serviceView {
+	f := serviceFacts{service: *s, org: p.label(), ttl: p.ttl(s.id)}
 	if s.block != nil {
 		if p.config.Timestamps {
 			f.stamp = s.changedAt
@@ -146,31 +114,10 @@ func (p *poller) newServiceView(s *service) *serviceView {
 			f.up = p.state.organizationPage.ok() && s.onPage
 		}
 	}
-	if s.view == nil || s.view.serviceFacts != f || p.c.noMemo {
-		s.view = newServiceView(f, s.memo)
-	}
-	return s.view
-}
-
-// up tells whether the latest calls for the list and for metrics worked.
-func (p *poller) up() bool {
-	st := p.state
-	if !st.list.ok() {
-		return false
-	}
-	if st.organizationPage.tried && !st.pageRefused {
-		return st.organizationPage.err == nil
-	}
-	if st.noMetrics() {
-		return true
-	}
-	// Read service by service: up as long as some can be read.
-	some, failed := false, 0
-	for _, s := range st.services {
-		some = some || s.own && s.block != nil
-		if s.err != nil {
-			failed++
+	if last := p.view.Load(); last != nil && !p.c.noMemo {
+		if v := last.service(s.id); v != nil && v.serviceFacts == f {
+			return v
 		}
 	}
-	return some && failed < len(st.inventory.IDs)
+	return newServiceView(f)
 }

@@ -84,7 +84,7 @@ func TestApply(t *testing.T) {
 		})
 		b.refreshed()
 		b.pass(10 * time.Minute)
-		kept := b.c.pollers[1]
+		kept := b.poller(1)
 		b.sim.SetFault(simulator.Fault{Status: 500}) // no request is to help
 		second.ResetRequests()
 
@@ -100,7 +100,7 @@ func TestApply(t *testing.T) {
 			len(ids(b.upstreamSeries(), b.sim.Config().OrganizationID, "CPUCores")) != 0 {
 			t.Errorf("series after new rules: %q", all)
 		}
-		if b.c.pollers[1] != kept {
+		if b.poller(1) != kept {
 			t.Error("an organization that did not change was disturbed")
 		}
 

@@ -5,19 +5,20 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// service is what is held of one service that the list or the metrics name.
+// service is what is held of one service that the list or the metrics name. It must be
+// comparable.
 type service struct {
 	id    string
 	entry *inventory.Service // nil if the list does not name it
 
-	details    *details // what only calls for the service tell
-	detailErrs map[api.Endpoint]error
-	err        error // why its own page could not be had
+	details *details // what only calls for the service tell
+
+	// Why its own page and its details could not be had, nil if they could.
+	err, hostnameErr, settingsErr error
 
 	metrics     *exposition.Metrics // the newest; nil before the first, and when too old
 	fetchedAt   time.Time           // zero before the first
@@ -32,7 +33,6 @@ type service struct {
 	block      *exposition.Block // the metrics as they are served
 	listed     *exposition.Block // what the inventory says
 	listedFrom listedInput
-	view       *serviceView
 	memo       *memo // of its page
 }
 
@@ -56,7 +56,7 @@ type details struct {
 func (p *poller) service(id string) *service {
 	s := p.state.services[id]
 	if s == nil {
-		s = &service{id: id, details: &details{}, detailErrs: map[api.Endpoint]error{}, memo: &memo{off: p.c.noMemo}}
+		s = &service{id: id, details: &details{}, memo: &memo{off: p.c.noMemo}}
 		p.state.services[id] = s
 	}
 	return s
@@ -65,8 +65,13 @@ func (p *poller) service(id string) *service {
 // forget drops what is held of a service.
 func (p *poller) forget(id string) { delete(p.state.services, id) }
 
-// upstreamName is what the metrics call the service.
-func (s *service) upstreamName() string { return s.metrics.Label(inventory.NameLabel) }
+// name returns what upstream's list, or else its metrics call the service.
+func (s *service) name() string {
+	if s.entry != nil {
+		return s.entry.Name
+	}
+	return s.metrics.Label(inventory.NameLabel)
+}
 
 // setMetrics makes metrics the newest of a service, and tells whether they differ from
 // those before.

@@ -29,7 +29,7 @@ func TestChurnOfServicesThatAreReadOneByOne(t *testing.T) {
 		}
 		b.pass(time.Hour)
 		b.stop()
-		st := b.c.pollers[0].state
+		st := b.poller(0).state
 		if len(st.services) != 20 || len(st.tombstones) != 0 {
 			t.Errorf("%d services and %d tombstones are held of 20 services", len(st.services), len(st.tombstones))
 		}

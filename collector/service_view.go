@@ -1,47 +1,32 @@
 package collector
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// serviceView is what one service looks like at one moment. Immutable.
+// serviceView is what one service looks like at one moment. Immutable; the document is
+// made when first asked for.
 type serviceView struct {
 	serviceFacts
-	labels labels.Labels // of its health
-	memo   *memo
-	page   func() *exposition.Document
+	page func() *exposition.Document
 }
 
 // serviceFacts is all that a view of a service follows from.
 type serviceFacts struct {
-	org, id, name string
-	entry         *inventory.Service // nil if the list does not name it
-	hostname      string
-
-	block     *exposition.Block // upstream's series, nil if there are none or they are too old
-	listed    *exposition.Block // what the inventory says
-	fetchedAt time.Time         // zero before the first metrics
-	changedAt time.Time
-	ttl       time.Duration // how long block is served after it was fetched
-	stamp     time.Time     // the timestamp for block's series, zero for none
-	up        bool          // the latest attempt to get its metrics brought them
-	failed    string        // why its own page could not be had, "" if it could
-
-	utilization utilization
+	service
+	org   string
+	ttl   time.Duration // how long metrics are served after they were fetched
+	stamp time.Time     // the timestamp for their series, zero for none
+	up    bool          // the latest attempt to get metrics brought them
 }
 
-func newServiceView(f serviceFacts, m *memo) *serviceView {
-	s := &serviceView{serviceFacts: f, labels: labelsOf(f.org, f.id, f.name)(), memo: m}
+func newServiceView(f serviceFacts) *serviceView {
+	s := &serviceView{serviceFacts: f}
 	s.page = sync.OnceValue(func() *exposition.Document {
-		health := exposition.Part{Block: m.healthBlock([]*serviceView{s})}
-		doc, _ := m.merge(append(s.parts(nil), health))
+		doc, _ := s.memo.merge(append(s.parts(nil), exposition.Part{Block: s.memo.healthBlock([]*serviceView{s})}))
 		return doc
 	})
 	return s
@@ -68,36 +53,31 @@ func (s *serviceView) expired(now time.Time) bool {
 // expire returns the service without its data.
 func (s *serviceView) expire() *serviceView {
 	f := s.serviceFacts
-	f.block, f.stamp, f.up = nil, time.Time{}, false
-	return newServiceView(f, s.memo)
+	f.service.expire()
+	f.stamp, f.up = time.Time{}, false
+	return newServiceView(f)
 }
 
-// unavailable returns why there is no page of the service, nil if there is one.
-func (s *serviceView) unavailable(v *organizationView, now time.Time) error {
-	if s.block != nil {
-		return nil
+// memo is what was merged the last time, which is used again as far as it is the same.
+// Safe for concurrent use.
+type memo struct {
+	off    bool // for tests: use nothing again
+	mu     sync.Mutex
+	last   *exposition.Document
+	health *exposition.Metrics
+	block  *exposition.Block // of health
+}
+
+// merge tells, too, whether the document is another one than the last time.
+func (m *memo) merge(parts []exposition.Part) (doc *exposition.Document, changed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last := m.last
+	if m.off {
+		last = nil
 	}
-	why := s.failed
-	if why == "" && v.metricsErr != nil {
-		why = v.metricsErr.Error()
-	}
-	if s.fetchedAt.IsZero() {
-		// A service that is being created has no metrics yet, and that is not an
-		// outage: what the inventory says is the whole answer.
-		if s.entry != nil && !s.entry.Running() && !reached(now, v.inventory.ReadAt.Add(v.config.MaxAge)) {
-			return nil
-		}
-		if why == "" {
-			why = "upstream has not been asked yet, or its answer leaves the service out"
-		}
-		return &UnavailableError{Reason: fmt.Sprintf("no metrics of service %s: %s", s.id, why)}
-	}
-	reason := fmt.Sprintf("the metrics of service %s have expired: the last ones are %s old",
-		s.id, age(now, s.fetchedAt).Round(time.Second))
-	if why != "" {
-		reason += "; " + why
-	}
-	return &UnavailableError{Reason: reason}
+	m.last = exposition.Merge(last, parts...)
+	return m.last, m.last != last
 }
 
 // healthBlock returns the health metrics of services. The user's rules do not apply to
@@ -105,10 +85,11 @@ func (s *serviceView) unavailable(v *organizationView, now time.Time) error {
 func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 	gauges := make([]exposition.Gauge, 0, 3*len(services))
 	for _, s := range services {
+		lset := labelsOf(s.org, s.id, s.name())()
 		gauges = append(gauges, exposition.Gauge{
 			Name:   serviceUpName,
 			Help:   "Whether the latest request for a Postgres service's metrics brought them.",
-			Labels: s.labels,
+			Labels: lset,
 			Value:  truth(s.up),
 		})
 		if s.fetchedAt.IsZero() {
@@ -117,12 +98,12 @@ func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 		gauges = append(gauges, exposition.Gauge{
 			Name:   serviceLastSuccessName,
 			Help:   "When a Postgres service's metrics were last read, in seconds since 1970.",
-			Labels: s.labels,
+			Labels: lset,
 			Value:  unixSeconds(s.fetchedAt),
 		}, exposition.Gauge{
 			Name:   serviceLastChangeName,
 			Help:   "When a Postgres service's metrics were first seen to have the values they have, in seconds since 1970.",
-			Labels: s.labels,
+			Labels: lset,
 			Value:  unixSeconds(s.changedAt),
 		})
 	}

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"slices"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
@@ -11,19 +12,16 @@ import (
 
 // state is all that a poller has learned from upstream.
 type state struct {
+	facts
 	planner *schedule.Planner
 
-	foundName   string    // the organization's, as upstream has it
 	discoverAt  time.Time // when to look for the organization, zero for not at all
 	discovering bool
 
-	listed      []api.Service // the list that was believed, before selection
-	inventory   *inventory.Inventory
-	totals      *exposition.Block    // the organization's services by state
-	totalsRules *exposition.Rules    // that were applied to them
+	listed      []api.Service        // the list that was believed, before selection
+	totalsRules *exposition.Rules    // that were applied to totals
 	excluded    map[string]struct{}  // listed, but of another shard or not selected
 	tombstones  map[string]time.Time // when a service left the list
-	unconfirmed bool                 // the latest list was empty and must be confirmed
 
 	services map[string]*service // by id; "" for series that name none
 
@@ -33,17 +31,34 @@ type state struct {
 	pageBytes int
 	pageTried bool
 
-	details map[api.Endpoint]*condition // of the calls for a service that are no pages
+	hostnames, settings condition // of the calls for details
+
+	overBudget bool // the refresh period that the budget allows exceeds MaxAge
+	downgraded bool // some family's type was not known
+}
+
+// facts are what views show of an organization as it is held.
+type facts struct {
+	name string // as upstream has it, if that is known
 
 	discovery, list, organizationPage, servicePages condition
+
+	inventory   *inventory.Inventory // nil before the first list
+	totals      *exposition.Block    // the organization's services by state
+	unconfirmed bool                 // the latest list was empty, and is not believed yet
 
 	pageRefused bool      // upstream will not give the organization's page
 	metricsAt   time.Time // when metrics last came, from whichever endpoint
 	metricsErr  error     // why the latest attempt at the organization's page, or else at a service's, failed
 	pollTook    time.Duration
+}
 
-	overBudget bool // the refresh period that the budget allows exceeds MaxAge
-	downgraded bool // some family's type was not known
+// noMetrics tells whether the inventory has no service that could have metrics: such
+// are not asked for any.
+func (f *facts) noMetrics() bool {
+	return f.inventory != nil && !slices.ContainsFunc(f.inventory.IDs, func(id string) bool {
+		return inventory.ActivityOf(f.inventory.Services[id].State) != inventory.NoMetrics
+	})
 }
 
 // startOver forgets everything that was read of the organization.
@@ -53,7 +68,6 @@ func (p *poller) startOver(now time.Time) {
 		tombstones: map[string]time.Time{},
 		services:   map[string]*service{},
 		parser:     exposition.NewParser(inventory.ServiceLabel),
-		details:    map[api.Endpoint]*condition{},
 	}
 	st := p.state
 	st.planner = schedule.New(p.plan(), now)

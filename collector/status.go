@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
@@ -120,9 +121,8 @@ type ServiceStatus struct {
 // Status returns what is known at the moment. It waits for nothing.
 func (c *Collector) Status() Status {
 	now := time.Now()
-	snap := c.current(now)
-	status := Status{Time: now.Round(0), Organizations: make([]OrganizationStatus, 0, len(snap.organizations))}
-	for _, v := range snap.organizations {
+	status := Status{Time: now.Round(0), Organizations: []OrganizationStatus{}}
+	for _, v := range c.views(now) {
 		status.Organizations = append(status.Organizations, v.status(now))
 	}
 	return status
@@ -131,7 +131,7 @@ func (c *Collector) Status() Status {
 func (v *organizationView) status(now time.Time) OrganizationStatus {
 	usage := v.config.API.Budget.Usage()
 	o := OrganizationStatus{
-		ID: v.id, Name: v.name, Up: v.up,
+		ID: v.id, Name: cmp.Or(v.config.Name, v.name), Up: v.up,
 		Inventory:      v.list.status(now),
 		Metrics:        v.organizationPage.status(now),
 		Sweep:          v.servicePages.status(now),
@@ -183,12 +183,15 @@ func (c condition) status(now time.Time) CallStatus {
 }
 
 func (s *serviceView) status(now time.Time) ServiceStatus {
-	o := ServiceStatus{ID: s.id, Name: s.name, Up: s.up, Error: s.failed}
+	o := ServiceStatus{ID: s.id, Name: s.name(), Up: s.up}
+	if s.err != nil {
+		o.Error = s.err.Error()
+	}
 	if e := s.entry; e != nil {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType
 		o.Version, o.State, o.Primary, o.Tags = e.PostgresVersion, e.State, e.IsPrimary, e.Tags
-		o.Hostname, o.StorageGiB, o.CreatedAt = s.hostname, e.StorageGiB, e.CreatedAt
+		o.Hostname, o.StorageGiB, o.CreatedAt = s.details.hostname, e.StorageGiB, e.CreatedAt
 	}
 	if s.block != nil {
 		o.Series = s.block.Series()
