@@ -62,12 +62,7 @@ func (p *pool[T]) put(c *T) {
 // of the time.
 const gzipLevel = 1
 
-type (
-	deflater    = flate.Writer
-	zstdEncoder = zstd.Encoder
-)
-
-func newDeflater() *deflater {
+func newDeflater() *flate.Writer {
 	w, err := flate.NewWriter(nil, gzipLevel)
 	if err != nil {
 		panic(err) // the level is a constant
@@ -75,8 +70,8 @@ func newDeflater() *deflater {
 	return w
 }
 
-// newZstdEncoder returns a compressor that runs in the caller's goroutine.
-func newZstdEncoder() *zstdEncoder {
+// newZstd returns a compressor that runs in the caller's goroutine.
+func newZstd() *zstd.Encoder {
 	const window = 1 << 20 // how far back it looks
 	w, err := zstd.NewWriter(nil,
 		zstd.WithEncoderConcurrency(1),

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -56,6 +58,7 @@ type form struct {
 // encoded is a document in one form: plain, deflate blocks of which the last one is
 // not final, or a zstd frame.
 type encoded struct {
+	to     io.Writer // while it is made, nil for the plain form
 	chunks [][]byte
 	crc    uint32 // of the plain form
 	size   int64  // of the plain form
@@ -66,8 +69,8 @@ type encoded struct {
 // many a page, for the next one. Its zero value is ready for use; it is safe for
 // concurrent use.
 type Encoder struct {
-	deflaters pool[deflater]
-	zstds     pool[zstdEncoder]
+	deflaters pool[flate.Writer]
+	zstds     pool[zstd.Encoder]
 	encoded   atomic.Int64
 }
 
@@ -203,57 +206,49 @@ func onlyBuckets(mf *dto.MetricFamily) bool {
 
 // encode compresses what write writes into memory, which does not fail.
 func (e *Encoder) encode(enc Encoding, write func(io.Writer) error) *encoded {
-	var out bytes.Buffer
-	sums := &summing{}
+	var (
+		out     bytes.Buffer
+		encoded = &encoded{}
+	)
 	switch enc {
 	case Gzip:
-		d := e.deflaters.get(newDeflater)
-		d.Reset(&out)
-		sums.to = d
-		_ = write(sums)
-		_ = d.Flush() // ends at a byte boundary
-		d.Reset(nil)  // or it would keep the page
-		e.deflaters.put(d)
+		w := e.deflaters.get(newDeflater)
+		w.Reset(&out)
+		encoded.to = w
+		_ = write(encoded)
+		_ = w.Flush() // ends at a byte boundary
+		w.Reset(nil)  // or it would keep the page
+		e.deflaters.put(w)
 	case Zstd:
-		z := e.zstds.get(newZstdEncoder)
-		z.Reset(&out)
-		sums.to = z
-		_ = write(sums)
-		_ = z.Close()
-		z.Reset(nil)
-		e.zstds.put(z)
+		w := e.zstds.get(newZstd)
+		w.Reset(&out)
+		encoded.to = w
+		_ = write(encoded)
+		_ = w.Close()
+		w.Reset(nil)
+		e.zstds.put(w)
 	default:
-		pieces := &pieces{}
-		sums.to = pieces
-		_ = write(sums)
-		return &encoded{chunks: pieces.list, crc: sums.crc, size: sums.size, hash: uint64(sums.crc)<<32 ^ pieces.hash.Sum64()}
+		_ = write(encoded)
 	}
-	page := bytes.Clone(out.Bytes())
-	return &encoded{chunks: [][]byte{page}, crc: sums.crc, size: sums.size, hash: xxhash.Sum64(page)}
+	if encoded.to != nil {
+		encoded.to = nil
+		encoded.chunks = [][]byte{bytes.Clone(out.Bytes())}
+	}
+	hash := xxhash.New()
+	for _, c := range encoded.chunks {
+		_, _ = hash.Write(c)
+	}
+	encoded.hash = hash.Sum64()
+	return encoded
 }
 
-// summing passes on what is written to it, and sums it up.
-type summing struct {
-	to   io.Writer
-	crc  uint32
-	size int64
-}
-
-// Write implements [io.Writer].
-func (s *summing) Write(b []byte) (int, error) {
-	s.crc = crc32.Update(s.crc, crc32.IEEETable, b)
-	s.size += int64(len(b))
-	return s.to.Write(b)
-}
-
-// pieces keeps what is written to it.
-type pieces struct {
-	list [][]byte
-	hash xxhash.Digest
-}
-
-// Write implements [io.Writer].
-func (p *pieces) Write(b []byte) (int, error) {
-	p.list = append(p.list, bytes.Clone(b))
-	return p.hash.Write(b)
+// Write implements [io.Writer] for the plain form.
+func (e *encoded) Write(b []byte) (int, error) {
+	e.crc = crc32.Update(e.crc, crc32.IEEETable, b)
+	e.size += int64(len(b))
+	if e.to != nil {
+		return e.to.Write(b)
+	}
+	e.chunks = append(e.chunks, bytes.Clone(b))
+	return len(b), nil
 }

@@ -18,9 +18,9 @@ func (d *Document) metricFamilies(onlyBuckets bool) []*dto.MetricFamily {
 	if d.gathered != nil {
 		return d.gathered
 	}
-	families := make([]*dto.MetricFamily, 0, len(d.plan.families))
-	for i := range d.plan.families {
-		f := &d.plan.families[i]
+	families := make([]*dto.MetricFamily, 0, len(d.families))
+	for i := range d.families {
+		f := &d.families[i]
 		if !f.composite() {
 			families = append(families, d.simpleFamily(f))
 		} else if whole := d.compositeFamily(f, onlyBuckets); whole != nil {
@@ -43,7 +43,7 @@ func newFamily(f *family, t dto.MetricType) *dto.MetricFamily {
 	return mf
 }
 
-func (d *Document) simpleFamily(f *mergedFamily) *dto.MetricFamily {
+func (d *Document) simpleFamily(f *placedFamily) *dto.MetricFamily {
 	t := dto.MetricType_UNTYPED
 	switch f.typ {
 	case model.MetricTypeCounter:
@@ -62,12 +62,12 @@ func (d *Document) simpleFamily(f *mergedFamily) *dto.MetricFamily {
 
 func (d *Document) simpleMetric(part, at int32, t dto.MetricType) *dto.Metric {
 	p := &d.parts[part].Block.layout.points[at]
-	s := d.sample(part, p)
+	s, value := d.sample(part, p)
 	m := &dto.Metric{Label: labelPairs(p.text, "")}
 	if s.timestamp != noTimestamp {
 		m.TimestampMs = &s.timestamp
 	}
-	v := proto.Float64(parseValue(s.value))
+	v := proto.Float64(parseValue(value))
 	switch t {
 	case dto.MetricType_COUNTER:
 		m.Counter = &dto.Counter{Value: v, Exemplar: s.exemplar}
@@ -91,7 +91,7 @@ func labelPairs(text, without string) []*dto.LabelPair {
 }
 
 // partFamilies takes a composite family apart.
-func (d *Document) partFamilies(f *mergedFamily) []*dto.MetricFamily {
+func (d *Document) partFamilies(f *placedFamily) []*dto.MetricFamily {
 	var parts []*dto.MetricFamily
 	for _, suffix := range f.suffixes() {
 		part := f.part(suffix)
@@ -111,7 +111,7 @@ func (d *Document) partFamilies(f *mergedFamily) []*dto.MetricFamily {
 }
 
 // compositeFamily returns nil for a family that must be taken apart.
-func (d *Document) compositeFamily(f *mergedFamily, onlyBuckets bool) *dto.MetricFamily {
+func (d *Document) compositeFamily(f *placedFamily, onlyBuckets bool) *dto.MetricFamily {
 	t := dto.MetricType_HISTOGRAM
 	if f.typ == model.MetricTypeSummary {
 		t = dto.MetricType_SUMMARY
@@ -133,23 +133,23 @@ func (d *Document) compositeFamily(f *mergedFamily, onlyBuckets bool) *dto.Metri
 }
 
 // compositeMetric returns nil for a metric that has not all that it must have.
-func (d *Document) compositeMetric(f *mergedFamily, r run) *dto.Metric {
+func (d *Document) compositeMetric(f *placedFamily, r run) *dto.Metric {
 	var (
 		points    = d.parts[r.part].Block.layout.points[r.from:r.to]
 		suffixes  = f.suffixes()
 		histogram = &dto.Histogram{}
 		summary   = &dto.Summary{}
-		timestamp = d.sample(r.part, &points[0]).timestamp
 		text      string
 		last      = math.NaN() // bound
 	)
+	first, _ := d.sample(r.part, &points[0])
 	for i := range points {
 		p := &points[i]
-		s := d.sample(r.part, p)
-		v := proto.Float64(parseValue(s.value))
+		s, value := d.sample(r.part, p)
+		v := proto.Float64(parseValue(value))
 		n, whole := wholeNumber(*v)
 		isBucket := f.typ == model.MetricTypeHistogram && p.suffix == suffixes[0]
-		if s.timestamp != timestamp || !whole && (isBucket || p.suffix == suffixes[2]) {
+		if s.timestamp != first.timestamp || !whole && (isBucket || p.suffix == suffixes[2]) {
 			return nil
 		}
 		text = p.text
@@ -170,8 +170,8 @@ func (d *Document) compositeMetric(f *mergedFamily, r run) *dto.Metric {
 		}
 	}
 	m := &dto.Metric{Label: labelPairs(text, f.boundLabel())}
-	if timestamp != noTimestamp {
-		m.TimestampMs = &timestamp
+	if first.timestamp != noTimestamp {
+		m.TimestampMs = &first.timestamp
 	}
 	if f.typ == model.MetricTypeSummary {
 		m.Summary = summary

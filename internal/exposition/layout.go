@@ -5,31 +5,29 @@ import (
 	"math"
 	"slices"
 	"strconv"
-
-	"github.com/prometheus/common/model"
 )
 
 // layout is which series a block has and what they are called, without their values:
 // blocks share it for as long as only values change. Immutable.
 type layout struct {
-	families []blockFamily // sorted by name
-	points   []point       // family by family
+	families []placedFamily // sorted
+	points   []point        // family by family
 	dropped  Drops
 }
 
-// blockFamily is a family and its points in a layout. Those of a simple family are in
+// placedFamily is a family and where its points are. Those of a simple family are in
 // the order of the page. Those of a composite family are metric by metric: buckets or
 // quantiles by bound, then the sum, then the count.
-type blockFamily struct {
+type placedFamily struct {
 	family
-	from, to int32
-	metrics  []metric // of a composite family
+	runs []run
 }
 
-// metric is one metric of a composite family.
-type metric struct {
-	text     string // the labels that all of its samples have
-	from, to int32
+// run is a piece of the points of one of a document's parts; in a layout, the part is
+// always 0. A run of a composite family is one metric.
+type run struct {
+	part, from, to int32
+	metric         string // the label text that all samples of the metric have
 }
 
 // point is where one sample is written.
@@ -46,7 +44,7 @@ type point struct {
 type place struct {
 	point
 	family family
-	metric string  // of a composite family, see type metric
+	metric string  // of a composite family, as in a run
 	bound  float64 // NaN if it is no number
 }
 
@@ -57,23 +55,14 @@ func newBound(text string) float64 {
 	return math.NaN()
 }
 
-// familyKey tells which samples are of one family. Simple families of a name are one,
+// key tells which samples are of one family. Simple families of a name are one,
 // whatever their types; a composite one is not the same as a simple one, or one of
-// another type.
-type familyKey struct {
-	name string
-	typ  model.MetricType // "" for all simple families
-}
-
-func (f *family) key() familyKey {
+// another type. Keys sort as names do.
+func (f *family) key() string {
 	if f.composite() {
-		return familyKey{f.name, f.typ}
+		return f.name + "\x00" + string(f.typ)
 	}
-	return familyKey{name: f.name}
-}
-
-func (k familyKey) compare(o familyKey) int {
-	return cmp.Or(cmp.Compare(k.name, o.name), cmp.Compare(k.typ, o.typ))
+	return f.name
 }
 
 // arrange makes a layout. When places say different things of one family, the first
@@ -81,28 +70,26 @@ func (k familyKey) compare(o familyKey) int {
 // that cannot be whole become untyped families of their samples' names.
 func arrange(places []place) *layout {
 	takeApart(places)
-	slices.SortStableFunc(places, func(a, b place) int { return a.family.key().compare(b.family.key()) })
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.family.key(), b.family.key()) })
 	l := &layout{points: make([]point, 0, len(places))}
 	for len(places) > 0 {
 		f, n := places[0].family, 1
 		for n < len(places) && places[n].family.key() == f.key() {
 			n++
 		}
-		bf := blockFamily{family: f, from: int32(len(l.points))}
 		if f.composite() {
-			l.addComposite(&bf, places[:n])
+			l.families = append(l.families, placedFamily{f, l.addComposite(places[:n])})
 		} else {
-			l.addSimple(places[:n])
+			l.families = append(l.families, placedFamily{f, l.addSimple(places[:n])})
 		}
-		bf.to = int32(len(l.points))
-		l.families = append(l.families, bf)
 		places = places[n:]
 	}
 	l.families = slices.Clip(l.families)
 	return l
 }
 
-func (l *layout) addSimple(places []place) {
+func (l *layout) addSimple(places []place) []run {
+	from := int32(len(l.points))
 	seen := make(map[string]struct{}, len(places))
 	for _, p := range places {
 		if _, again := seen[p.text]; !again {
@@ -110,10 +97,12 @@ func (l *layout) addSimple(places []place) {
 			l.points = append(l.points, p.point)
 		}
 	}
+	return []run{{from: from, to: int32(len(l.points))}}
 }
 
-func (l *layout) addComposite(f *blockFamily, places []place) {
-	order := f.suffixes()
+func (l *layout) addComposite(places []place) []run {
+	var runs []run
+	order := places[0].family.suffixes()
 	for _, m := range byMetric(places) {
 		slices.SortStableFunc(m, func(a, b place) int {
 			return cmp.Or(cmp.Compare(slices.Index(order, a.suffix), slices.Index(order, b.suffix)), cmp.Compare(a.bound, b.bound))
@@ -124,8 +113,9 @@ func (l *layout) addComposite(f *blockFamily, places []place) {
 				l.points = append(l.points, p.point)
 			}
 		}
-		f.metrics = append(f.metrics, metric{m[0].metric, from, int32(len(l.points))})
+		runs = append(runs, run{from: from, to: int32(len(l.points)), metric: m[0].metric})
 	}
+	return runs
 }
 
 // byMetric divides the places of a composite family, metrics as they came.
@@ -149,7 +139,7 @@ func byMetric(places []place) [][]place {
 // different labels, and those whose names are taken.
 func takeApart(places []place) {
 	names := newNameSet()
-	composite := make(map[familyKey][]place)
+	composite := make(map[string][]place)
 	for i := range places {
 		f := &places[i].family
 		names.add(f)
@@ -160,7 +150,7 @@ func takeApart(places []place) {
 	if len(composite) == 0 {
 		return
 	}
-	for key, members := range composite {
+	for _, members := range composite {
 		for _, m := range byMetric(members) {
 			bounds := make(map[float64]string)
 			for _, p := range m {
@@ -168,7 +158,7 @@ func takeApart(places []place) {
 					continue
 				}
 				if text, ok := bounds[p.bound]; math.IsNaN(p.bound) || ok && text != p.text {
-					names.takeApart(key.name)
+					names.takeApart(p.family.name)
 				}
 				bounds[p.bound] = p.text
 			}

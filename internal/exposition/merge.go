@@ -1,6 +1,8 @@
 package exposition
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -21,9 +23,10 @@ type Part struct {
 // concurrent use: what a format and encoding needs is made when it is first asked
 // for, once.
 type Document struct {
-	parts    []Part
-	plan     *plan
-	gathered []*dto.MetricFamily // instead of parts and plan
+	parts              []Part
+	families           []placedFamily // sorted; shared by documents whose parts have the same layouts
+	series, duplicates int
+	gathered           []*dto.MetricFamily // instead of all that
 
 	mu      sync.Mutex
 	forms   map[form]func() *encoded
@@ -32,7 +35,7 @@ type Document struct {
 
 // NewDocument makes a document of what a registry has gathered.
 func NewDocument(families []*dto.MetricFamily) *Document {
-	return &Document{gathered: families, plan: &plan{}, forms: make(map[form]func() *encoded)}
+	return &Document{gathered: families, forms: make(map[form]func() *encoded)}
 }
 
 // Merge joins blocks into one document. Families are sorted by name; within a family
@@ -54,16 +57,16 @@ func Merge(last *Document, parts ...Part) *Document {
 	}
 	d := &Document{parts: parts, forms: make(map[form]func() *encoded)}
 	if last != nil && slices.EqualFunc(last.parts, parts, func(a, b Part) bool { return a.Block.layout == b.Block.layout }) {
-		d.plan = last.plan
+		d.families, d.series, d.duplicates = last.families, last.series, last.duplicates
 	} else {
-		d.plan = newPlan(parts)
+		d.join()
 	}
 	return d
 }
 
 // Series returns the number of series; of gathered families, that of metrics.
 func (d *Document) Series() int {
-	n := d.plan.series
+	n := d.series
 	for _, f := range d.gathered {
 		n += len(f.GetMetric())
 	}
@@ -72,138 +75,102 @@ func (d *Document) Series() int {
 
 // Duplicates returns how many series were left out because a part before had them
 // already.
-func (d *Document) Duplicates() int { return d.plan.duplicates }
+func (d *Document) Duplicates() int { return d.duplicates }
 
-// plan is how a document is put together from its parts' layouts. Immutable.
-type plan struct {
-	families   []mergedFamily // sorted by name
-	series     int
-	duplicates int
-}
-
-type mergedFamily struct {
-	family
-	runs []run
-}
-
-// run is a piece of a part's points. A run of a composite family is one metric.
-type run struct{ part, from, to int32 }
-
-func newPlan(parts []Part) *plan {
+// join puts the families of the parts together.
+func (d *Document) join() {
 	names := newNameSet()
-	for _, p := range parts {
+	for _, p := range d.parts {
 		for i := range p.Block.layout.families {
 			names.add(&p.Block.layout.families[i].family)
 		}
 	}
 	names.settle()
 
-	families := make(map[familyKey]*mergedFamily)
-	add := func(f family, r ...run) {
+	families := make(map[string]*placedFamily)
+	add := func(f family, r run) {
 		m := families[f.key()]
 		if m == nil {
-			m = &mergedFamily{family: f}
+			m = &placedFamily{family: f}
 			families[f.key()] = m
 		}
-		if m.help == "" {
-			m.help = f.help
-		}
-		m.runs = append(m.runs, r...)
+		m.help = cmp.Or(m.help, f.help)
+		m.runs = append(m.runs, r)
 	}
-	for i, p := range parts {
-		part, l := int32(i), p.Block.layout
+	for i, p := range d.parts {
+		l := p.Block.layout
 		for j := range l.families {
 			f := &l.families[j]
-			switch {
-			case !f.composite():
-				add(f.family, run{part, f.from, f.to})
-			case names.whole(&f.family):
-				for _, m := range f.metrics {
-					add(f.family, run{part, m.from, m.to})
+			for _, r := range f.runs {
+				r.part = int32(i)
+				if !f.composite() || names.whole(&f.family) {
+					add(f.family, r)
+					continue
 				}
-			default:
-				for at := f.from; at < f.to; at++ {
-					add(f.part(l.points[at].suffix), run{part, at, at + 1})
+				for at := r.from; at < r.to; at++ {
+					add(f.part(l.points[at].suffix), run{part: r.part, from: at, to: at + 1})
 				}
 			}
 		}
 	}
-
-	out := &plan{families: make([]mergedFamily, 0, len(families))}
-	for _, m := range families {
-		before := 0
-		for _, r := range m.runs {
-			before += int(r.to - r.from)
+	for _, key := range slices.Sorted(maps.Keys(families)) {
+		f := families[key]
+		for _, r := range f.runs {
+			d.duplicates += int(r.to - r.from)
 		}
-		if len(m.runs) > 1 {
-			m.leaveOutDuplicates(parts)
+		if len(f.runs) > 1 {
+			f.runs = d.withoutDuplicates(f)
 		}
-		for _, r := range m.runs {
-			out.series += int(r.to - r.from)
-			before -= int(r.to - r.from)
+		for _, r := range f.runs {
+			d.series += int(r.to - r.from)
 		}
-		out.duplicates += before
-		out.families = append(out.families, *m)
+		d.families = append(d.families, *f)
 	}
-	slices.SortFunc(out.families, func(a, b mergedFamily) int { return a.key().compare(b.key()) })
-	return out
+	d.duplicates -= d.series
 }
 
-// leaveOutDuplicates keeps the first one of equal series, or of equal metrics of a
+// withoutDuplicates keeps the first one of equal series, or of equal metrics of a
 // composite family: buckets of two origins never mix.
-func (m *mergedFamily) leaveOutDuplicates(parts []Part) {
-	seen := make(map[string]struct{}, len(m.runs))
+func (d *Document) withoutDuplicates(f *placedFamily) []run {
+	seen := make(map[string]struct{}, len(f.runs))
 	first := func(text string) bool {
 		_, again := seen[text]
 		seen[text] = struct{}{}
 		return !again
 	}
 	var kept []run
-	for _, r := range m.runs {
-		l := parts[r.part].Block.layout
-		if m.composite() {
-			if first(l.metricOf(r.from)) {
+	for _, r := range f.runs {
+		if f.composite() {
+			if first(r.metric) {
 				kept = append(kept, r)
 			}
 			continue
 		}
+		points := d.parts[r.part].Block.layout.points
 		for at := r.from; at < r.to; at++ {
-			if !first(l.points[at].text) {
+			if !first(points[at].text) {
 				continue
 			}
 			if n := len(kept) - 1; n >= 0 && kept[n].part == r.part && kept[n].to == at {
 				kept[n].to++
 			} else {
-				kept = append(kept, run{r.part, at, at + 1})
+				kept = append(kept, run{part: r.part, from: at, to: at + 1})
 			}
 		}
 	}
-	m.runs = kept
-}
-
-// metricOf returns the text of the metric that begins at a point.
-func (l *layout) metricOf(at int32) string {
-	for i := range l.families {
-		if f := &l.families[i]; at < f.to {
-			for _, m := range f.metrics {
-				if m.from == at {
-					return m.text
-				}
-			}
-		}
-	}
-	return ""
+	return kept
 }
 
 // sample returns what a part says at a point, with the part's timestamp if it has
-// none.
-func (d *Document) sample(part int32, p *point) sample {
+// none, and its value.
+func (d *Document) sample(part int32, p *point) (sample, []byte) {
 	from := &d.parts[part]
-	s := from.Block.metrics.samples[p.source]
+	m := from.Block.metrics
+	s := m.samples[p.source]
 	if s.timestamp == noTimestamp && !from.Timestamp.IsZero() {
 		s.timestamp = from.Timestamp.UnixMilli()
 	}
-	return s
+	return s, m.value(s)
 }
 
 // typeName returns a type as the text format writes it.

@@ -66,22 +66,18 @@ func (f *family) renamed(suffix, sample string) (family, string) {
 	return family{name: name, help: f.help, typ: f.typ}, suffix
 }
 
-// metadata is what a page says of its families, by name. Of lines that contradict
-// each other the first one counts. Immutable once the page has been parsed.
-type metadata map[string]*family
-
 // declare returns the family of a name, so that something can be said of it.
-func (m metadata) declare(name string) *family {
-	if m[name] == nil {
-		m[name] = &family{name: name}
+func declare(families map[string]*family, name string) *family {
+	if families[name] == nil {
+		families[name] = &family{name: name}
 	}
-	return m[name]
+	return families[name]
 }
 
-// lookup finds the family of a sample, and the suffix that the sample adds to its
+// familyOf finds the family of a sample, and the suffix that the sample adds to its
 // name. A family of that very name goes before a composite one that has such
 // samples.
-func (m metadata) lookup(sample string) (family, string) {
+func familyOf(m map[string]*family, sample string) (family, string) {
 	if f := m[sample]; f != nil {
 		if f.typ != model.MetricTypeHistogram {
 			return *f, ""
@@ -99,8 +95,8 @@ func (m metadata) lookup(sample string) (family, string) {
 // fromOpenMetrics returns the metadata of an OpenMetrics page with the names of the
 // text format: what OpenMetrics calls the counter a, with samples a_total and
 // a_created, is a counter a_total and a gauge a_created.
-func (m metadata) fromOpenMetrics() metadata {
-	text := make(metadata, len(m))
+func fromOpenMetrics(m map[string]*family) map[string]*family {
+	text := make(map[string]*family, len(m))
 	var created []family
 	for _, f := range m {
 		f := *f

@@ -1,7 +1,9 @@
 package exposition
 
 import (
+	"bytes"
 	"iter"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -9,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/protobuf/proto"
 )
 
 // series is one series as upstream writes it. Immutable, and the same object for as
@@ -28,29 +31,22 @@ type series struct {
 	valid bool
 }
 
-// sample is what a page says of a series at one time. Its value is as upstream wrote
-// it.
+// sample is what a page says of a series at one time.
 type sample struct {
-	value     string
+	from, to  uint32        // where in the text of its Metrics the value is
 	timestamp int64         // in milliseconds since 1970, or noTimestamp
 	exemplar  *dto.Exemplar // nil if there is none
 }
 
 const noTimestamp = math.MinInt64
 
-func (s sample) equal(o sample) bool {
-	if s.value != o.value || s.timestamp != o.timestamp {
-		return false
-	}
-	return s.exemplar == o.exemplar || s.exemplar.String() == o.exemplar.String()
-}
-
 // Metrics are the series of one group, in the order of the page, and what they say.
 // Immutable. A nil *Metrics has no series.
 type Metrics struct {
 	series   []*series
-	samples  []sample
-	metadata metadata
+	samples  []sample // of each series
+	text     []byte   // their values, as upstream wrote them
+	metadata map[string]*family
 	// duplicates is how many lines were left out, since another one is of the same
 	// series.
 	duplicates int
@@ -69,12 +65,26 @@ func (m *Metrics) Equal(o *Metrics) bool {
 	if m == nil || o == nil {
 		return m == o
 	}
-	return m.sameSeries(o) && m.duplicates == o.duplicates && slices.EqualFunc(m.samples, o.samples, sample.equal)
+	return m.sameSeries(o) && m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
+		slices.EqualFunc(m.samples, o.samples, func(a, b sample) bool {
+			return a.from == b.from && a.to == b.to && a.timestamp == b.timestamp && proto.Equal(a.exemplar, b.exemplar)
+		})
 }
+
+// add appends what a page says of a series.
+func (m *Metrics) add(s *series, value []byte, timestamp int64, x *dto.Exemplar) {
+	from := uint32(len(m.text))
+	m.text = append(m.text, value...)
+	m.series = append(m.series, s)
+	m.samples = append(m.samples, sample{from, uint32(len(m.text)), timestamp, x})
+}
+
+// value returns the value of a sample as upstream wrote it.
+func (m *Metrics) value(s sample) []byte { return m.text[s.from:s.to] }
 
 // sameSeries tells whether the two differ at most in what their series say.
 func (m *Metrics) sameSeries(o *Metrics) bool {
-	return sameMetadata(m.metadata, o.metadata) && slices.Equal(m.series, o.series)
+	return maps.EqualFunc(m.metadata, o.metadata, sameFamily) && slices.Equal(m.series, o.series)
 }
 
 // Find returns the labels and values of the series of a name.
@@ -84,7 +94,7 @@ func (m *Metrics) Find(name string) iter.Seq2[labels.Labels, float64] {
 			return
 		}
 		for i, s := range m.series {
-			if s.name == name && !yield(s.labels, parseValue(m.samples[i].value)) {
+			if s.name == name && !yield(s.labels, parseValue(m.value(m.samples[i]))) {
 				return
 			}
 		}
@@ -105,11 +115,8 @@ func (m *Metrics) Label(name string) string {
 }
 
 // parseValue reads a value that a parser has accepted.
-func parseValue(text string) float64 {
-	v, err := strconv.ParseFloat(text, 64)
-	if err != nil && math.IsInf(v, 0) {
-		return v // out of range
-	}
+func parseValue(text []byte) float64 {
+	v, _ := strconv.ParseFloat(string(text), 64) // one that is out of range is infinite
 	return v
 }
 
@@ -123,11 +130,7 @@ type Gauge struct {
 // NewMetrics makes Metrics of the program's own series, whose names and labels the
 // caller knows to be valid.
 func NewMetrics(gauges []Gauge) *Metrics {
-	m := &Metrics{
-		series:   make([]*series, 0, len(gauges)),
-		samples:  make([]sample, 0, len(gauges)),
-		metadata: make(metadata),
-	}
+	m := &Metrics{metadata: make(map[string]*family)}
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for _, g := range gauges {
 		if m.metadata[g.Name] == nil {
@@ -135,19 +138,12 @@ func NewMetrics(gauges []Gauge) *Metrics {
 		}
 		b.Reset(g.Labels)
 		b.Set(model.MetricNameLabel, g.Name)
-		m.series = append(m.series, &series{name: g.Name, labels: b.Labels(), valid: true})
-		m.samples = append(m.samples, sample{value: formatFloat(g.Value), timestamp: noTimestamp})
+		m.add(&series{name: g.Name, labels: b.Labels(), valid: true}, formatFloat(g.Value), noTimestamp, nil)
 	}
 	return m
 }
 
 // formatFloat writes a number as the text format has it.
-func formatFloat(f float64) string {
-	switch {
-	case math.IsInf(f, 1):
-		return "+Inf"
-	case math.IsInf(f, -1):
-		return "-Inf"
-	}
-	return strconv.FormatFloat(f, 'g', -1, 64)
+func formatFloat(f float64) []byte {
+	return strconv.AppendFloat(nil, f, 'g', -1, 64)
 }

@@ -51,7 +51,7 @@ type Parser struct {
 	openMetrics bool
 	series      map[string]*series // of the last page, by text
 	comments    string             // of the last page
-	metadata    metadata           // that they stand for
+	metadata    map[string]*family // that they stand for
 	last        map[string]*Metrics
 }
 
@@ -81,15 +81,14 @@ func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
 	if !openMetrics {
 		body, page.Downgraded = withKnownTypes(body)
 	}
-	lines := newLines(len(p.last))
-	if openMetrics || !p.readKnown(body, lines) {
-		lines = newLines(len(p.last))
-		if err := p.read(body, openMetrics, lines); err != nil {
+	page.Groups = p.readKnown(body)
+	if page.Groups == nil {
+		var err error
+		if page.Groups, err = p.read(body); err != nil {
 			return nil, err
 		}
 	}
-	page.Groups = lines.metrics(p.metadata, p.last)
-	p.last = page.Groups
+	p.settle(page.Groups)
 	p.forgetAllBut(page.Groups)
 	return page, nil
 }
@@ -120,9 +119,23 @@ func isOpenMetrics(contentType string) bool {
 	return t == "application/openmetrics-text"
 }
 
+// add adds a line to its group.
+func add(groups map[string]*Metrics, s *series, value []byte, timestamp int64, x *dto.Exemplar) {
+	m := groups[s.group]
+	if m == nil {
+		m = &Metrics{}
+		groups[s.group] = m
+	}
+	m.add(s, value, timestamp, x)
+}
+
 // readKnown reads a text page all of whose series and comments are those of the last
-// one. It reports false for any other, and for all that is unusual.
-func (p *Parser) readKnown(body []byte, lines *lines) bool {
+// one. It returns nil for any other, and for all that is unusual.
+func (p *Parser) readKnown(body []byte) map[string]*Metrics {
+	if p.openMetrics {
+		return nil
+	}
+	groups := make(map[string]*Metrics, len(p.last))
 	comments := p.comments
 	for len(body) > 0 {
 		line := body
@@ -136,7 +149,7 @@ func (p *Parser) readKnown(body []byte, lines *lines) bool {
 		}
 		if line[0] == '#' {
 			if !strings.HasPrefix(comments, string(line)) || len(comments) == len(line) || comments[len(line)] != '\n' {
-				return false
+				return nil
 			}
 			comments = comments[len(line)+1:]
 			continue
@@ -146,26 +159,29 @@ func (p *Parser) readKnown(body []byte, lines *lines) bool {
 			end = bytes.IndexByte(line, ' ')
 		}
 		if end <= 0 || end == len(line) || line[end] != ' ' {
-			return false
+			return nil
 		}
 		s := p.series[string(line[:end])]
 		if s == nil || s.typed {
-			return false
+			return nil
 		}
 		value, stamp, stamped := bytes.Cut(line[end+1:], []byte{' '})
 		timestamp := int64(noTimestamp)
 		if stamped {
 			var err error
 			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil {
-				return false
+				return nil
 			}
 		}
 		if !plainNumber(value) {
-			return false
+			return nil
 		}
-		lines.add(s, value, timestamp, nil)
+		add(groups, s, value, timestamp, nil)
 	}
-	return comments == ""
+	if comments != "" {
+		return nil
+	}
+	return groups
 }
 
 // plainNumber tells whether a value is a number that needs no second look:
@@ -186,7 +202,7 @@ func plainNumber(value []byte) bool {
 }
 
 // read reads a page with Prometheus's parser.
-func (p *Parser) read(body []byte, openMetrics bool, lines *lines) error {
+func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 	// The parser appends a line feed, which must not move the page: it hands out
 	// pieces of it, whose capacities tell where they are.
 	page := make([]byte, len(body), len(body)+1)
@@ -194,16 +210,18 @@ func (p *Parser) read(body []byte, openMetrics bool, lines *lines) error {
 	offset := func(piece []byte) int { return cap(page) - cap(piece) }
 
 	var parser textparse.Parser
-	if openMetrics {
+	if p.openMetrics {
 		parser = textparse.NewOpenMetricsParser(page, labels.NewSymbolTable())
 	} else {
 		parser = textparse.NewPromParser(page, labels.NewSymbolTable(), false)
 	}
 	var (
-		meta  = make(metadata)
+		meta  = make(map[string]*family)
 		typed = make(map[string]bool)
 		fresh = make(map[string]*series) // not on the last page
 		done  = 0                        // all before it has been read
+
+		groups = make(map[string]*Metrics, len(p.last))
 	)
 	for {
 		entry, err := parser.Next()
@@ -211,25 +229,25 @@ func (p *Parser) read(body []byte, openMetrics bool, lines *lines) error {
 			break
 		}
 		if err != nil {
-			return newParseError(body, done, err)
+			return nil, newParseError(body, done, err)
 		}
 		switch entry {
 		case textparse.EntryHelp:
 			name, help := parser.Help()
-			if f := meta.declare(unescape(string(name))); f.help == "" {
+			if f := declare(meta, unescape(string(name))); f.help == "" {
 				f.help = string(help)
 			}
 			done = nextLine(body, offset(name))
 		case textparse.EntryType:
 			name, t := parser.Type()
-			f := meta.declare(unescape(string(name)))
+			f := declare(meta, unescape(string(name)))
 			if !typed[f.name] {
 				f.typ, typed[f.name] = t, true
 			}
 			done = nextLine(body, offset(name))
 		case textparse.EntryUnit:
 			name, unit := parser.Unit()
-			if f := meta.declare(unescape(string(name))); f.unit == "" {
+			if f := declare(meta, unescape(string(name))); f.unit == "" {
 				f.unit = string(unit)
 			}
 			done = nextLine(body, offset(name))
@@ -253,23 +271,23 @@ func (p *Parser) read(body []byte, openMetrics bool, lines *lines) error {
 			if stamp != nil {
 				timestamp = *stamp
 			}
-			lines.add(s, value, timestamp, readExemplar(parser))
+			add(groups, s, value, timestamp, readExemplar(parser))
 			done = nextLine(body, offset(text)+len(text))
 		}
 	}
 	maps.Copy(p.series, fresh)
-	if openMetrics {
-		meta = meta.fromOpenMetrics()
+	if p.openMetrics {
+		meta = fromOpenMetrics(meta)
 	} else {
 		for _, f := range meta {
 			f.typ = textType(f.typ)
 		}
 	}
-	if !sameMetadata(meta, p.metadata) {
+	if !maps.EqualFunc(meta, p.metadata, sameFamily) {
 		p.metadata = meta
 	}
 	p.comments = commentsOf(body)
-	return nil
+	return groups, nil
 }
 
 // commentsOf returns the lines of a page that begin with a number sign.
@@ -399,57 +417,23 @@ func oneLine(s string) string {
 	}, s)
 }
 
-// lines collects the lines of a page, group by group.
-type lines struct {
-	groups map[string]*groupLines
-}
-
-// groupLines are the lines of one group. Their values lie one after the other in text.
-type groupLines struct {
-	series  []*series
-	samples []sample
-	ends    []int
-	text    []byte
-}
-
-func newLines(groups int) *lines { return &lines{make(map[string]*groupLines, groups)} }
-
-func (l *lines) add(s *series, value []byte, timestamp int64, x *dto.Exemplar) {
-	g := l.groups[s.group]
-	if g == nil {
-		g = &groupLines{}
-		l.groups[s.group] = g
-	}
-	g.series = append(g.series, s)
-	g.samples = append(g.samples, sample{timestamp: timestamp, exemplar: x})
-	g.text = append(g.text, value...)
-	g.ends = append(g.ends, len(g.text))
-}
-
-// metrics returns the Metrics of each group; those of last that say the same are
-// used again, and so are the series of those that have the same ones.
-func (l *lines) metrics(meta metadata, last map[string]*Metrics) map[string]*Metrics {
-	groups := make(map[string]*Metrics, len(l.groups))
-	for name, g := range l.groups {
-		text, from := string(g.text), 0
-		for i, to := range g.ends {
-			g.samples[i].value = text[from:to]
-			from = to
-		}
-		m := &Metrics{series: g.series, samples: g.samples, metadata: meta}
-		old := last[name]
-		if old == nil || old.duplicates > 0 || len(old.series) != len(m.series) || !m.sameSeries(old) {
+// settle completes the groups of a page: those that say what they said on the last
+// page are used again, and so are the series of those that have the same ones.
+func (p *Parser) settle(groups map[string]*Metrics) {
+	for name, m := range groups {
+		old := p.last[name]
+		m.metadata = p.metadata
+		if old == nil || old.duplicates > 0 || !m.sameSeries(old) {
 			m.leaveOutDuplicates()
 		}
 		switch {
 		case old != nil && m.Equal(old):
-			m = old
+			groups[name] = old
 		case old != nil && m.sameSeries(old):
 			m.series = old.series
 		}
-		groups[name] = m
 	}
-	return groups
+	p.last = groups
 }
 
 // leaveOutDuplicates keeps one line of each series: the one with the latest
@@ -472,15 +456,4 @@ func (m *Metrics) leaveOutDuplicates() {
 	m.series, m.samples = m.series[:kept:kept], m.samples[:kept:kept]
 }
 
-// sameMetadata tells whether two pages say the same of their families.
-func sameMetadata(a, b metadata) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name, f := range a {
-		if g := b[name]; f != g && (g == nil || *f != *g) {
-			return false
-		}
-	}
-	return true
-}
+func sameFamily(a, b *family) bool { return a == b || *a == *b }

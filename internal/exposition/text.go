@@ -15,8 +15,8 @@ const pieceSize = 64 << 10
 // they are and values as upstream wrote them.
 func (d *Document) writeText(w io.Writer) error {
 	buf := make([]byte, 0, pieceSize+pieceSize/4)
-	for i := range d.plan.families {
-		f := &d.plan.families[i]
+	for i := range d.families {
+		f := &d.families[i]
 		legacy := model.LegacyValidation.IsValidMetricName(f.name)
 		if f.help != "" {
 			buf = append(appendName(append(buf, "# HELP "...), f.name, legacy), ' ')
@@ -37,8 +37,8 @@ func (d *Document) writeText(w io.Writer) error {
 				} else {
 					buf = appendQuotedSeries(buf, f.name+p.suffix, text)
 				}
-				s := d.sample(r.part, p)
-				buf = append(append(buf, ' '), s.value...)
+				s, value := d.sample(r.part, p)
+				buf = append(append(buf, ' '), value...)
 				if s.timestamp >= 0 { // Prometheus before 3 refuses the page for another one
 					buf = strconv.AppendInt(append(buf, ' '), s.timestamp, 10)
 				}
@@ -72,8 +72,8 @@ func escapeHelp(s string) string {
 
 // quoted tells whether some name of the document cannot be written without quotes.
 func (d *Document) quoted() bool {
-	for i := range d.plan.families {
-		f := &d.plan.families[i]
+	for i := range d.families {
+		f := &d.families[i]
 		if !model.LegacyValidation.IsValidMetricName(f.name) {
 			return true
 		}
