@@ -1,12 +1,41 @@
 package exposition
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
-	"slices"
+	"io"
+	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
+	"github.com/klauspost/compress/flate"
+	"github.com/klauspost/compress/zstd"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// Format is a format of pages, with its version and escaping of names, as package
+// expfmt writes it. It is the Content-Type of such pages.
+type Format = expfmt.Format
+
+// Formats for those who do not negotiate.
+const (
+	Text        = expfmt.FmtText + "; escaping=" + model.EscapeUnderscores
+	OpenMetrics = expfmt.FmtOpenMetrics_1_0_0 + "; escaping=" + model.EscapeUnderscores
+)
+
+// Encoding is a content encoding, as HTTP names it.
+type Encoding string
+
+// The encodings.
+const (
+	Identity Encoding = "identity"
+	Gzip     Encoding = "gzip"
+	Zstd     Encoding = "zstd"
 )
 
 // Body is an encoded page.
@@ -15,109 +44,211 @@ type Body struct {
 	Chunks [][]byte
 	// Len is their length.
 	Len int64
-	// ETag is an entity tag, quotes included. It is the same for documents of the
-	// same parts, and no others, in every process. It is of the page, not of how
-	// it is compressed, which may differ.
+	// ETag is an entity tag, quotes included. Equal tags mean equal bytes.
 	ETag string
 }
 
-// endOfOpenMetrics is the last line of a page in OpenMetrics.
-const endOfOpenMetrics = "# EOF\n"
+// form is what a document can be encoded as.
+type form struct {
+	syntax   expfmt.FormatType
+	escaping model.EscapingScheme // of names that need it, NoEscaping if none does
+	encoding Encoding
+}
 
-// Encode joins documents into one page. Each document is encoded once for each
-// format and encoding, however often it is part of a page, so that a large
-// document that seldom changes can be joined with a small one that always does.
-// That goes for documents of different families; if families, or names that
-// they reserve in the format, are in several documents, the documents are
-// merged first, at full cost.
-//
-// A gzip page is one gzip member; a zstd page has a frame for each document.
-func Encode(f Format, e Encoding, docs ...*Document) Body {
-	ds := make([]*Document, 0, len(docs))
-	for _, d := range docs {
-		if d != nil {
-			ds = append(ds, d.forFormat(f))
-		}
-	}
-	if !disjoint(f.syntax(), ds) {
-		ds = []*Document{mergeDocuments(docs).forFormat(f)}
-	}
+// encoded is a document in one form: plain, deflate blocks of which the last one is
+// not final, or a zstd frame.
+type encoded struct {
+	to     io.Writer // while it is made, nil for the plain form
+	chunks [][]byte
+	crc    uint32 // of the plain form
+	size   int64  // of the plain form
+	hash   uint64 // of the chunks
+}
 
+// Encoder encodes documents. It keeps the compressors, which take more memory than
+// many a page, for the next one. Its zero value is ready for use; it is safe for
+// concurrent use.
+type Encoder struct {
+	deflaters pool[flate.Writer]
+	zstds     pool[zstd.Encoder]
+	encoded   atomic.Int64
+}
+
+// Encoded returns how many documents have been encoded. Those that were handed out
+// again are not counted.
+func (e *Encoder) Encoded() int64 { return e.encoded.Load() }
+
+// Encode joins documents, which must have no family in common, into one page. Each
+// is encoded once for each format and encoding, however often it is part of a page,
+// so that a large document that seldom changes can be joined with a small one that
+// always does. A gzip page is one gzip member; a zstd page has a frame for each
+// document.
+func (e *Encoder) Encode(f Format, enc Encoding, docs ...*Document) Body {
 	var (
-		b     = Body{Chunks: make([][]byte, 0, len(ds)+2)}
-		total sums
-		tag   = make([]byte, 0, 64)
+		b     = Body{Chunks: make([][]byte, 0, len(docs)+3)}
+		total encoded // its crc and size
+		tag   = append(make([]byte, 0, 256), string(f)+string(enc)...)
 	)
 	add := func(chunks ...[]byte) {
 		for _, c := range chunks {
-			if len(c) > 0 {
-				b.Chunks = append(b.Chunks, c)
-				b.Len += int64(len(c))
-			}
+			b.Chunks = append(b.Chunks, c)
+			b.Len += int64(len(c))
 		}
 	}
-	if e == Gzip {
+	join := func(d *encoded) {
+		add(d.chunks...)
+		total.crc = combineCRC(total.crc, d.crc, d.size)
+		total.size += d.size
+		tag = binary.BigEndian.AppendUint64(tag, d.hash)
+	}
+	if enc == Gzip {
 		add([]byte(gzipHeader))
 	}
-	for _, d := range ds {
-		enc := d.encoded(f.syntax(), e)
-		add(enc.chunks...)
-		total.crc = combineCRC(total.crc, enc.sums.crc, enc.sums.size)
-		total.size += enc.sums.size
-		tag = binary.BigEndian.AppendUint64(tag, d.fingerprint())
+	for _, d := range docs {
+		join(e.document(f, enc, d))
 	}
-	if f.syntax() == syntaxOpenMetrics {
-		const end = endOfOpenMetrics
-		switch e {
-		case Gzip:
-			add(storedBlock(end))
-		case Zstd:
-			add(storedFrame(end))
-		default:
-			add([]byte(end))
-		}
-		total.crc = combineCRC(total.crc, crc32.ChecksumIEEE([]byte(end)), int64(len(end)))
-		total.size += int64(len(end))
+	if syntax(f) == expfmt.TypeOpenMetrics {
+		join(e.encode(enc, func(w io.Writer) error {
+			_, err := expfmt.FinalizeOpenMetrics(w)
+			return err
+		}))
 	}
-	if e == Gzip {
-		add(gzipTrailer(total))
+	if enc == Gzip {
+		add(gzipTrailer(total.crc, total.size))
 	}
-	b.ETag = entityTag(xxhash.Sum64(tag), f, e)
+	b.ETag = `"` + hex.EncodeToString(binary.BigEndian.AppendUint64(nil, xxhash.Sum64(tag))) + `"`
 	return b
 }
 
-func entityTag(content uint64, f Format, e Encoding) string {
-	b := append(make([]byte, 0, 64), '"')
-	b = hex.AppendEncode(b, binary.BigEndian.AppendUint64(nil, content))
-	b = append(append(b, '-'), f...)
-	b = append(append(b, '-'), e...)
-	return string(append(b, '"'))
+// document returns a document in a form, which is made if it was not yet.
+func (e *Encoder) document(f Format, enc Encoding, d *Document) *encoded {
+	form := form{syntax(f), f.ToEscapingScheme(), enc}
+	d.mu.Lock()
+	if form.escaping != model.NoEscaping && !d.needsEscaping() {
+		form.escaping = model.NoEscaping
+	}
+	get := d.forms[form]
+	if get == nil {
+		get = sync.OnceValue(func() *encoded {
+			e.encoded.Add(1)
+			return e.encode(enc, func(w io.Writer) error { return d.write(w, form.syntax, form.escaping) })
+		})
+		d.forms[form] = get
+	}
+	d.mu.Unlock()
+	return get()
 }
 
-// disjoint tells whether no name is in two of the documents.
-func disjoint(s syntax, docs []*Document) bool {
-	for i, d := range docs {
-		for _, other := range docs[:i] {
-			few, many := d.names(s), other.names(s)
-			if len(few) > len(many) {
-				few, many = many, few
+// syntax returns the format without its version. Package expfmt does not know the text
+// format 1.0.0, which differs from 0.0.4 in that its names may need quotes.
+func syntax(f Format) expfmt.FormatType {
+	if strings.HasPrefix(string(f), "text/plain") {
+		return expfmt.TypeTextPlain
+	}
+	return f.FormatType()
+}
+
+// needsEscaping tells, once it has found out, whether some name needs it. The caller
+// holds d.mu.
+func (d *Document) needsEscaping() bool {
+	if d.escapes == nil {
+		d.escapes = new(bool)
+		*d.escapes = d.gathered == nil && d.quoted()
+	}
+	return *d.escapes
+}
+
+// write writes the document, without the mark that ends a page of OpenMetrics.
+func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.EscapingScheme) error {
+	if syntax == expfmt.TypeTextPlain && d.gathered == nil && escaping == model.NoEscaping {
+		return d.writeText(w)
+	}
+	families := d.metricFamilies(syntax == expfmt.TypeOpenMetrics)
+	if escaping == model.UnderscoreEscaping || syntax != expfmt.TypeProtoDelim && hasColons(families) {
+		families = withUnderscores(families)
+	}
+	if syntax == expfmt.TypeOpenMetrics {
+		return writeOpenMetrics(w, families, escaping)
+	}
+	encoder := expfmt.NewEncoder(w, expfmt.NewFormat(syntax).WithEscapingScheme(escaping))
+	for _, mf := range families {
+		if err := encoder.Encode(mf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeOpenMetrics(w io.Writer, families []*dto.MetricFamily, escaping model.EscapingScheme) error {
+	var family bytes.Buffer
+	encoder := expfmt.NewEncoder(&family, expfmt.FmtOpenMetrics_1_0_0.WithEscapingScheme(escaping), expfmt.WithCreatedLines())
+	for _, mf := range openMetricsFamilies(families) {
+		family.Reset()
+		if err := encoder.Encode(mf); err != nil {
+			return err
+		}
+		for line := range bytes.Lines(family.Bytes()) {
+			if onlyBuckets(mf) && !bytes.HasPrefix(line, []byte{'#'}) && !bytes.Contains(line, []byte("_bucket")) {
+				continue // a sum or a count that the encoder has made up
 			}
-			for _, n := range few {
-				if _, ok := slices.BinarySearch(many, n); ok {
-					return false
-				}
+			if _, err := w.Write(line); err != nil {
+				return err
 			}
 		}
 	}
-	return true
+	return nil
 }
 
-func mergeDocuments(docs []*Document) *Document {
-	var parts []Part
-	for _, d := range docs {
-		if d != nil {
-			parts = append(parts, d.parts...)
-		}
+// onlyBuckets tells whether a family is a histogram of buckets alone.
+func onlyBuckets(mf *dto.MetricFamily) bool {
+	return len(mf.GetMetric()) > 0 && mf.Metric[0].Histogram != nil && mf.Metric[0].Histogram.SampleSum == nil
+}
+
+// encode compresses what write writes into memory, which does not fail.
+func (e *Encoder) encode(enc Encoding, write func(io.Writer) error) *encoded {
+	var (
+		out     bytes.Buffer
+		encoded = &encoded{}
+	)
+	switch enc {
+	case Gzip:
+		w := e.deflaters.get(newDeflater)
+		w.Reset(&out)
+		encoded.to = w
+		_ = write(encoded)
+		_ = w.Flush() // ends at a byte boundary
+		w.Reset(nil)  // or it would keep the page
+		e.deflaters.put(w)
+	case Zstd:
+		w := e.zstds.get(newZstd)
+		w.Reset(&out)
+		encoded.to = w
+		_ = write(encoded)
+		_ = w.Close()
+		w.Reset(nil)
+		e.zstds.put(w)
+	default:
+		_ = write(encoded)
 	}
-	return Merge(parts...)
+	if encoded.to != nil {
+		encoded.to = nil
+		encoded.chunks = [][]byte{bytes.Clone(out.Bytes())}
+	}
+	hash := xxhash.New()
+	for _, c := range encoded.chunks {
+		_, _ = hash.Write(c)
+	}
+	encoded.hash = hash.Sum64()
+	return encoded
+}
+
+// Write implements [io.Writer] for the plain form.
+func (e *encoded) Write(b []byte) (int, error) {
+	e.crc = crc32.Update(e.crc, crc32.IEEETable, b)
+	e.size += int64(len(b))
+	if e.to != nil {
+		return e.to.Write(b)
+	}
+	e.chunks = append(e.chunks, bytes.Clone(b))
+	return len(b), nil
 }

@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"google.golang.org/protobuf/encoding/protodelim"
 )
@@ -19,28 +18,24 @@ import (
 var update = flag.Bool("update", false, "write the golden files")
 
 // goldenRules are the rules for those pages that have some.
-var goldenRules = map[string]Rewriter{
-	"upstream.prom": rules{group: "postgres_service", rewrite: func(b *labels.Builder) bool {
-		b.Set("postgres_region", "us-east-1")
-		return true
-	}},
-	"rename.prom": rules{rewrite: func(b *labels.Builder) bool {
-		name := b.Get(model.MetricNameLabel)
-		switch {
-		case strings.HasPrefix(name, "h_"):
-			b.Set(model.MetricNameLabel, "renamed"+name[1:])
-		case name == "torn_sum":
-			b.Set(model.MetricNameLabel, "torn_total")
-		case b.Get("to") != "":
-			b.Set(model.MetricNameLabel, b.Get("to"))
-			b.Del("to")
-		case name == "cut_bucket" && b.Get("le") == "+Inf":
-			return false
-		}
-		b.Del("gone")
-		return true
-	}},
-}
+const goldenRules = `
+- source_labels: [__name__]
+  regex: h_(.*)
+  target_label: __name__
+  replacement: renamed_$1
+- source_labels: [__name__]
+  regex: torn_sum
+  target_label: __name__
+  replacement: torn_total
+- source_labels: [to]
+  regex: (.+)
+  target_label: __name__
+- source_labels: [__name__, le]
+  regex: cut_bucket;\+Inf
+  action: drop
+- regex: to|gone
+  action: labeldrop
+`
 
 func TestGolden(t *testing.T) {
 	inputs, err := filepath.Glob("testdata/golden/*.prom")
@@ -54,35 +49,43 @@ func TestGolden(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		contentType := textType
+		contentType := textContent
 		if strings.HasSuffix(name, ".om") {
-			contentType = openMetricsType
+			contentType = openMetricsContent
 		}
-		rw, ok := goldenRules[name]
-		if !ok {
-			rw = asIs{}
+		added := func(string) []labels.Label { return nil }
+		rules := &Rules{}
+		switch name {
+		case "upstream.prom":
+			added = func(group string) []labels.Label {
+				return []labels.Label{{Name: "added", Value: group}, {Name: "postgres_region", Value: "us-east-1"}}
+			}
+		case "rename.prom":
+			rules = relabelling(t, goldenRules)
 		}
-		doc := document(t, string(body), contentType, rw)
-		for _, f := range allFormats {
-			if f.utf8() && !doc.plan.quoted {
-				if !bytes.Equal(plain(t, f, doc), plain(t, Format(strings.TrimSuffix(string(f), "-utf8")), doc)) {
+		page := mustParse(t, NewParser("postgres_service"), string(body), contentType)
+		doc := Merge(nil, exposed(page, added, rules)...)
+		for ending, f := range formats {
+			utf8 := strings.HasSuffix(ending, "-utf8")
+			if utf8 && !doc.quoted() {
+				if !bytes.Equal(plain(t, f, doc), plain(t, formats[strings.TrimSuffix(ending, "-utf8")], doc)) {
 					t.Errorf("%s: %s differs for no reason", name, f)
 				}
 				continue
 			}
-			t.Run(name+"/"+string(f), func(t *testing.T) {
+			t.Run(name+"/"+ending, func(t *testing.T) {
 				got := plain(t, f, doc)
-				if f.syntax() == syntaxProtobuf {
+				if strings.HasPrefix(ending, "protobuf") {
 					got = protobufAsText(t, got)
 				}
-				checkGolden(t, in+"."+string(f), got)
+				checkGolden(t, in+"."+ending, got)
 			})
 		}
 	}
 }
 
-// protobufAsText writes messages in a form that can be compared and does not
-// vary, as that of the protobuf package does.
+// protobufAsText writes messages in a form that can be compared and does not vary, as
+// that of the protobuf package does.
 func protobufAsText(t *testing.T, page []byte) []byte {
 	var out bytes.Buffer
 	r := bytes.NewReader(page)

@@ -4,313 +4,230 @@ import (
 	"cmp"
 	"math"
 	"slices"
-	"sort"
 	"strconv"
-	"strings"
-
-	"github.com/cespare/xxhash/v2"
 )
 
-// layout is which series a block has, and nothing of what they say: successive
-// versions of a block share it as long as only values change. It is immutable.
+// layout is which series a block has and what they are called, without their values:
+// blocks share it for as long as only values change. Immutable.
 type layout struct {
-	families []layoutFamily // by name
-	series   []seriesRef
-	hash     uint64
-	quoted   bool // some name needs quotes
-	// rearranged tells that some series is not in the family it came with.
-	rearranged bool
+	families []placedFamily // sorted
+	points   []point        // family by family
+	dropped  Drops
 }
 
-// layoutFamily is a family and its share of the layout's series. Those of a
-// simple family are in the order of the page. Those of a composite family are
-// metric by metric: buckets or quantiles by bound, then sum, then count.
-type layoutFamily struct {
-	*family
-	from, to uint32
+// placedFamily is a family and where its points are. Those of a simple family are in
+// the order of the page. Those of a composite family are metric by metric: buckets or
+// quantiles by bound, then the sum, then the count.
+type placedFamily struct {
+	family
+	runs []run
 }
 
-type seriesRef struct {
+// run is a piece of the points of one of a document's parts; in a layout, the part is
+// always 0. A run of a composite family is one metric.
+type run struct {
+	part, from, to int32
+	metric         string // the label text that all samples of the metric have
+}
+
+// point is where one sample is written.
+type point struct {
+	suffix string // of a composite family's sample
 	text   string // label text
-	suffix suffix
+	// written is the label text with the bound as upstream wrote it, where that is
+	// not the canonical form; "" otherwise.
+	written string
+	source  int32 // of the sample in the block's Metrics
 }
 
-// familyOf returns the family of a series.
-func (l *layout) familyOf(slot uint32) *family {
-	i := sort.Search(len(l.families), func(i int) bool { return l.families[i].to > slot })
-	return l.families[i].family
+// place is a point that looks for its place in a layout.
+type place struct {
+	point
+	family family
+	metric string  // of a composite family, as in a run
+	bound  float64 // NaN if it is no number
 }
 
-// equal tells whether two layouts have the same series and metadata.
-func (l *layout) equal(o *layout) bool {
-	return l.hash == o.hash && l.quoted == o.quoted && l.rearranged == o.rearranged &&
-		slices.Equal(l.series, o.series) &&
-		slices.EqualFunc(l.families, o.families, func(a, b layoutFamily) bool {
-			return *a.family == *b.family && a.from == b.from && a.to == b.to
-		})
+func newBound(text string) float64 {
+	if f, err := strconv.ParseFloat(text, 64); err == nil {
+		return f
+	}
+	return math.NaN()
 }
 
-// sample is a series that looks for its place in a layout.
-type sample struct {
-	family *family
-	suffix suffix
-	text   string
+// key tells which samples are of one family. Simple families of a name are one,
+// whatever their types; a composite one is not the same as a simple one, or one of
+// another type. Keys sort as names do.
+func (f *family) key() string {
+	if f.composite() {
+		return f.name + "\x00" + string(f.typ)
+	}
+	return f.name
 }
 
-// buildLayout arranges samples. It returns the layout and the slot of every
-// sample, slotDuplicate for those of which there was one already. When families
-// of the same name disagree, the first one's type and help stand. Composite
-// families that are not whole or whose names are taken become untyped families
-// of their samples' names; samples is changed accordingly.
-func buildLayout(samples []sample) (*layout, []uint32) {
-	l := &layout{
-		series:     make([]seriesRef, 0, len(samples)),
-		rearranged: takeApart(samples),
-	}
-	slots := make([]uint32, len(samples))
-	for i := range slots {
-		slots[i] = slotDuplicate
-	}
-	for _, members := range byFamily(samples) {
-		f := samples[members[0]].family
-		for _, i := range members {
-			l.rearranged = l.rearranged || samples[i].family != f && *samples[i].family != *f
-		}
-		if f.kind.composite() {
-			members, _ = arrange(members, samples)
-		} else {
-			members = distinct(members, samples)
-		}
-		from := uint32(len(l.series))
-		for _, i := range members {
-			slots[i] = uint32(len(l.series))
-			s := seriesRef{samples[i].text, samples[i].suffix}
-			l.series = append(l.series, s)
-			l.quoted = l.quoted || quotesNames(s.text)
-		}
-		l.quoted = l.quoted || !legacyMetricName(f.name)
-		l.families = append(l.families, layoutFamily{f, from, uint32(len(l.series))})
-	}
-	l.families = slices.Clip(l.families)
-	l.hash = l.sum()
-	return l, slots
-}
-
-// gather moves the label texts of a layout that is going to be kept to one piece of
-// memory. Where they are, they have been made among much that is not kept, and
-// would hold on to the pages of the heap around them.
-func (l *layout) gather() {
-	var (
-		places = make(map[string]int, len(l.series))
-		texts  []string
-		size   = 0
-		all    strings.Builder
-	)
-	for i := range l.series {
-		t := l.series[i].text
-		if _, known := places[t]; !known {
-			places[t] = size
-			texts = append(texts, t)
-			size += len(t)
-		}
-	}
-	all.Grow(size)
-	for _, t := range texts {
-		all.WriteString(t)
-	}
-	for i := range l.series {
-		s := &l.series[i]
-		at := places[s.text]
-		s.text = all.String()[at : at+len(s.text)]
-	}
-}
-
-func (l *layout) sum() uint64 {
-	const most = 4096
-	h := xxhash.New()
-	b := make([]byte, 0, most)
-	str := func(s string) {
-		if len(b)+len(s) > most-20 { // with room for the length, and a byte
-			_, _ = h.Write(b)
-			b = b[:0]
-		}
-		b = strconv.AppendInt(b, int64(len(s)), 10)
-		b = append(b, ':')
-		b = append(b, s...)
-	}
-	for _, f := range l.families {
-		str(f.name)
-		str(f.help)
-		str(f.unit)
-		b = append(b, byte(f.kind))
-		for _, s := range l.series[f.from:f.to] {
-			str(s.text)
-			b = append(b, byte(s.suffix))
-		}
-	}
-	_, _ = h.Write(b)
-	return h.Sum64()
-}
-
-// compareFamilies orders families by name, and by what makes them one.
-func compareFamilies(a, b *family) int {
-	if a == b {
-		return 0
-	}
-	x, y := a.key(), b.key()
-	return cmp.Or(cmp.Compare(x.name, y.name), cmp.Compare(x.kind, y.kind))
-}
-
-// byFamily groups the numbers of the samples by family, families by name,
-// samples as they came.
-func byFamily(samples []sample) [][]int32 {
-	order := make([]int32, len(samples))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortFunc(order, func(i, j int32) int {
-		if c := compareFamilies(samples[i].family, samples[j].family); c != 0 {
-			return c
-		}
-		return cmp.Compare(i, j)
-	})
-	var groups [][]int32
-	for len(order) > 0 {
-		n := 1
-		for n < len(order) && compareFamilies(samples[order[0]].family, samples[order[n]].family) == 0 {
+// arrange makes a layout. When places say different things of one family, the first
+// of them counts; of points that are the same series, the first. Composite families
+// that cannot be whole become untyped families of their samples' names.
+func arrange(places []place) *layout {
+	takeApart(places)
+	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.family.key(), b.family.key()) })
+	l := &layout{points: make([]point, 0, len(places))}
+	for len(places) > 0 {
+		f, n := places[0].family, 1
+		for n < len(places) && places[n].family.key() == f.key() {
 			n++
 		}
-		groups = append(groups, order[:n])
-		order = order[n:]
+		if f.composite() {
+			l.families = append(l.families, placedFamily{f, l.addComposite(places[:n])})
+		} else {
+			l.families = append(l.families, placedFamily{f, l.addSimple(places[:n])})
+		}
+		places = places[n:]
 	}
-	return groups
+	l.families = slices.Clip(l.families)
+	return l
 }
 
-// distinct keeps the first of the members of a simple family that are the same
-// series.
-func distinct(members []int32, samples []sample) []int32 {
-	const few = 8 // are compared with each other faster than hashed
-	if len(members) <= few {
-		kept := members[:0]
-		for _, i := range members {
-			if !slices.ContainsFunc(kept, func(j int32) bool { return samples[i].text == samples[j].text }) {
-				kept = append(kept, i)
-			}
-		}
-		return kept
-	}
-	seen := make(map[string]struct{}, len(members))
-	return slices.DeleteFunc(members, func(i int32) bool {
-		_, ok := seen[samples[i].text]
-		seen[samples[i].text] = struct{}{}
-		return ok
-	})
-}
-
-// takeApart turns the samples of composite families that can't stay whole into
-// samples of simple families, and tells whether there were any.
-func takeApart(samples []sample) bool {
-	if !slices.ContainsFunc(samples, func(s sample) bool { return s.family.kind.composite() }) {
-		return false
-	}
-	set := newFamilySet()
-	for _, s := range samples {
-		set.add(s.family)
-	}
-	for _, members := range byFamily(samples) {
-		if f := samples[members[0]].family; f.kind.composite() {
-			if _, whole := arrange(members, samples); !whole {
-				set.takeApart(f.name)
-			}
-		}
-	}
-	set.settle()
-	parts := make(map[family]*family)
-	for i := range samples {
-		s := &samples[i]
-		if !s.family.kind.composite() || set.whole(s.family) {
-			continue
-		}
-		part := s.family.part(s.suffix)
-		if parts[part] == nil {
-			parts[part] = &part
-		}
-		s.family, s.suffix = parts[part], suffixNone
-	}
-	return len(parts) > 0
-}
-
-// arrange orders the members of a composite family metric by metric, metrics as
-// they came, and within a metric as layoutFamily says. It leaves duplicates
-// out, and tells whether every metric is whole: each has exactly one sum and
-// one count, its bounds are distinct numbers, and a histogram's last is +Inf.
-func arrange(members []int32, samples []sample) (arranged []int32, whole bool) {
-	type place struct {
-		i      int32
-		metric int
-		suffix suffix
-		bound  float64
-	}
-	k := samples[members[0]].family.kind
-	suffixes := k.suffixes()
-	metrics := make(map[string]int)
-	places := make([]place, 0, len(members))
-	whole = true
-	for _, i := range members {
-		s := &samples[i]
-		p := place{i: i, suffix: s.suffix}
-		base := s.text
-		if s.suffix == suffixes[0] {
-			var bound string
-			base, bound, _ = cutBound(s.text, k.boundLabel())
-			if validNumber([]byte(bound)) {
-				p.bound = parseValue([]byte(bound))
-			} else {
-				whole = false
-			}
-			whole = whole && !math.IsNaN(p.bound)
-		}
-		if _, ok := metrics[base]; !ok {
-			metrics[base] = len(metrics)
-		}
-		p.metric = metrics[base]
-		places = append(places, p)
-	}
-	slices.SortStableFunc(places, func(a, b place) int {
-		return cmp.Or(
-			cmp.Compare(a.metric, b.metric),
-			cmp.Compare(slices.Index(suffixes[:], a.suffix), slices.Index(suffixes[:], b.suffix)),
-			cmp.Compare(a.bound, b.bound),
-		)
-	})
-	same := func(a, b place) bool {
-		return a.metric == b.metric && a.suffix == b.suffix && samples[a.i].text == samples[b.i].text
-	}
-	places = slices.CompactFunc(places, same)
-
-	for at := 0; at < len(places) && whole; {
-		m := places[at:]
-		for i := range m {
-			if m[i].metric != m[0].metric {
-				m = m[:i]
-				break
-			}
-		}
-		at += len(m)
-		n := len(m) - 2 // bounds
-		if n < 0 || m[n].suffix != suffixes[1] || m[n+1].suffix != suffixes[2] {
-			whole = false
-			break
-		}
-		for i, p := range m[:n] {
-			whole = whole && p.suffix == suffixes[0] && (i == 0 || p.bound > m[i-1].bound)
-		}
-		if k != kindSummary {
-			whole = whole && n > 0 && math.IsInf(m[n-1].bound, 1)
-		}
-	}
+func (l *layout) addSimple(places []place) []run {
+	from := int32(len(l.points))
+	seen := make(map[string]struct{}, len(places))
 	for _, p := range places {
-		arranged = append(arranged, p.i)
+		if _, again := seen[p.text]; !again {
+			seen[p.text] = struct{}{}
+			l.points = append(l.points, p.point)
+		}
 	}
-	return arranged, whole
+	return []run{{from: from, to: int32(len(l.points))}}
+}
+
+func (l *layout) addComposite(places []place) []run {
+	var runs []run
+	order := places[0].family.suffixes()
+	for _, m := range byMetric(places) {
+		slices.SortStableFunc(m, func(a, b place) int {
+			return cmp.Or(cmp.Compare(slices.Index(order, a.suffix), slices.Index(order, b.suffix)), cmp.Compare(a.bound, b.bound))
+		})
+		from := int32(len(l.points))
+		for i, p := range m {
+			if i == 0 || m[i-1].suffix != p.suffix || m[i-1].text != p.text {
+				l.points = append(l.points, p.point)
+			}
+		}
+		runs = append(runs, run{from: from, to: int32(len(l.points)), metric: m[0].metric})
+	}
+	return runs
+}
+
+// byMetric divides the places of a composite family, metrics as they came.
+func byMetric(places []place) [][]place {
+	var metrics [][]place
+	index := make(map[string]int)
+	for _, p := range places {
+		i, ok := index[p.metric]
+		if !ok {
+			i = len(metrics)
+			index[p.metric] = i
+			metrics = append(metrics, nil)
+		}
+		metrics[i] = append(metrics[i], p)
+	}
+	return metrics
+}
+
+// takeApart turns the samples of composite families that cannot be whole into
+// samples of untyped ones: those with a bound that is no number or comes twice in
+// different labels, and those whose names are taken.
+func takeApart(places []place) {
+	names := newNameSet()
+	composite := make(map[string][]place)
+	for i := range places {
+		f := &places[i].family
+		names.add(f)
+		if f.composite() {
+			composite[f.key()] = append(composite[f.key()], places[i])
+		}
+	}
+	if len(composite) == 0 {
+		return
+	}
+	for _, members := range composite {
+		for _, m := range byMetric(members) {
+			bounds := make(map[float64]string)
+			for _, p := range m {
+				if p.suffix != p.family.suffixes()[0] {
+					continue
+				}
+				if text, ok := bounds[p.bound]; math.IsNaN(p.bound) || ok && text != p.text {
+					names.takeApart(p.family.name)
+				}
+				bounds[p.bound] = p.text
+			}
+		}
+	}
+	names.settle()
+	for i := range places {
+		if p := &places[i]; p.family.composite() && !names.whole(&p.family) {
+			p.family = p.family.part(p.suffix)
+			p.suffix, p.written = "", ""
+		}
+	}
+}
+
+// nameSet finds out which composite families cannot be whole since their names are
+// taken, as the name of one of their samples or by another family.
+type nameSet struct {
+	simple    map[string]bool
+	composite map[string][]family // by name, of different types
+}
+
+func newNameSet() *nameSet {
+	return &nameSet{simple: make(map[string]bool), composite: make(map[string][]family)}
+}
+
+func (s *nameSet) add(f *family) {
+	if !f.composite() {
+		s.simple[f.name] = true
+	} else if !s.whole(f) {
+		s.composite[f.name] = append(s.composite[f.name], *f)
+	}
+}
+
+// takeApart replaces the composite families of a name by simple ones.
+func (s *nameSet) takeApart(name string) {
+	for _, f := range s.composite[name] {
+		for _, n := range f.sampleNames() {
+			s.simple[n] = true
+		}
+	}
+	delete(s.composite, name)
+}
+
+// settle takes apart every composite family that shares its name with a family of
+// another type, or the name of a sample with any other family. The outcome does not
+// depend on any order.
+func (s *nameSet) settle() {
+	for changed := true; changed; {
+		changed = false
+		for name := range s.composite {
+			if s.clashes(name) {
+				s.takeApart(name)
+				changed = true
+			}
+		}
+	}
+}
+
+func (s *nameSet) clashes(name string) bool {
+	families := s.composite[name]
+	if len(families) > 1 || s.simple[name] {
+		return true
+	}
+	return slices.ContainsFunc(families[0].sampleNames(), func(n string) bool {
+		return n != name && (s.simple[n] || len(s.composite[n]) > 0)
+	})
+}
+
+// whole tells whether a composite family is in the set as such.
+func (s *nameSet) whole(f *family) bool {
+	return slices.ContainsFunc(s.composite[f.name], func(c family) bool { return c.typ == f.typ })
 }

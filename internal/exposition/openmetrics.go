@@ -3,326 +3,222 @@ package exposition
 import (
 	"math"
 	"slices"
-	"strconv"
 	"strings"
+	"time"
 	"unicode/utf8"
 
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// openMetricsPlan says which families of a plan OpenMetrics can have with their
-// type. The type of a family reserves more names there than its samples have:
-// the counter a_total is a family named a, and reserves a_created as well. A
-// family of which a reserved name is another family's, or the name of another
-// family's sample, is exposed as unknown, and a composite one is taken apart.
-type openMetricsPlan struct {
-	typed []bool   // by family
-	names []string // all that are reserved, sorted
-}
-
-func newOpenMetricsPlan(p *plan) *openMetricsPlan {
-	o := &openMetricsPlan{typed: make([]bool, len(p.families))}
-	taken := make(map[string]bool)
-	for i := range p.families {
-		for _, n := range p.families[i].sampleNames() {
-			taken[n] = true
-		}
+// openMetricsFamilies makes of families what OpenMetrics, which is strict about names
+// and about what samples may say, can take. Families that say what their type
+// forbids, such as a counter below zero or one whose name does not end in _total, and
+// those that would reserve another family's name, become unknown, which costs them
+// nothing but their type. None of the given families is changed.
+func openMetricsFamilies(families []*dto.MetricFamily) []*dto.MetricFamily {
+	taken := make(map[string]*dto.MetricFamily)
+	for _, mf := range families {
+		taken[mf.GetName()] = mf
 	}
-	for i := range p.families {
-		f := &p.families[i].family
-		more, ok := reservedNames(f)
-		if !ok || slices.ContainsFunc(more, func(n string) bool { return taken[n] }) {
+	out := make([]*dto.MetricFamily, 0, len(families))
+	folded := make(map[*dto.MetricFamily]bool)
+	for _, mf := range families {
+		base := strings.TrimSuffix(mf.GetName(), "_total")
+		created := taken[base+"_created"]
+		fits := fitsOpenMetrics(mf)
+		if mf.GetType() == dto.MetricType_COUNTER {
+			fits = fits && base != "" && base != mf.GetName() && taken[base] == nil
+		}
+		next := &dto.MetricFamily{Name: mf.Name, Help: mf.Help, Type: mf.Type, Unit: mf.Unit, Metric: withoutLongExemplars(mf.Metric)}
+		if fits && created != nil && reservesCreated(mf) {
+			next.Metric, fits = withCreated(next.Metric, created)
+			folded[created] = fits
+		}
+		if !fits {
+			out = append(out, unknownFamilies(mf)...)
 			continue
 		}
-		o.typed[i] = true
-		for _, n := range more {
-			taken[n] = true
+		if !strings.HasSuffix(base, "_"+mf.GetUnit()) {
+			next.Unit = nil // a unit must end the name
 		}
+		out = append(out, next)
 	}
-	for n := range taken {
-		o.names = append(o.names, n)
-	}
-	slices.Sort(o.names)
-	return o
+	return slices.DeleteFunc(out, func(mf *dto.MetricFamily) bool {
+		original := taken[mf.GetName()]
+		return original != nil && folded[original]
+	})
 }
 
-// reservedNames returns the names that a family reserves beyond those of its
-// samples. It reports false if OpenMetrics has no such family.
-func reservedNames(f *family) ([]string, bool) {
-	name := openMetricsName(f)
-	switch f.kind {
-	case kindCounter:
-		return []string{name, name + "_created"}, name != "" && name != f.name
-	case kindInfo:
-		return []string{name}, name != "" && name != f.name
-	case kindHistogram:
-		return []string{name, name + "_created"}, true
-	case kindGaugeHistogram:
-		return []string{name}, true
-	case kindSummary:
-		return []string{name + "_created"}, true
-	default:
-		return nil, true
-	}
-}
-
-// openMetricsName returns what OpenMetrics calls the family, if it has its type
-// there.
-func openMetricsName(f *family) string {
-	switch f.kind {
-	case kindCounter:
-		return strings.TrimSuffix(f.name, "_total")
-	case kindInfo:
-		return strings.TrimSuffix(f.name, "_info")
-	default:
-		return f.name
-	}
-}
-
-// writeOpenMetrics writes the document in the OpenMetrics text format, without
-// the mark at its end. OpenMetrics restricts what samples of most types can
-// say; families that say something else are exposed as unknown.
-func (d *Document) writeOpenMetrics(w *writer) {
-	p := d.openMetricsPlan()
-	for i := range d.plan.families {
-		f := &d.plan.families[i]
-		switch {
-		case p.typed[i] && d.fitsOpenMetrics(f):
-			d.writeOpenMetricsFamily(w, f, openMetricsName(&f.family))
-		case f.kind.composite():
-			for _, part := range d.partsOf(f) {
-				d.writeOpenMetricsFamily(w, &part, part.name)
-			}
-		default:
-			unknown := *f
-			unknown.kind = kindUntyped
-			d.writeOpenMetricsFamily(w, &unknown, f.name)
-		}
-	}
-}
-
-func (d *Document) writeOpenMetricsFamily(w *writer, f *planFamily, name string) {
-	quoted := !legacyMetricName(f.name)
-	kind := "unknown"
-	switch f.kind {
-	case kindCounter:
-		kind = "counter"
-	case kindGauge:
-		kind = "gauge"
-	case kindInfo:
-		kind = "info"
-	case kindStateSet:
-		kind = "stateset"
-	case kindHistogram:
-		kind = "histogram"
-	case kindGaugeHistogram:
-		kind = "gaugehistogram"
-	case kindSummary:
-		kind = "summary"
-	}
-	writeMeta(w, "TYPE", name, quoted, kind)
-	if strings.HasSuffix(name, "_"+f.unit) && f.kind != kindInfo && f.kind != kindStateSet {
-		writeMeta(w, "UNIT", name, quoted, f.unit)
-	}
-	writeMeta(w, "HELP", name, quoted, escapeHelp(f.help, true))
-
-	composite := f.kind.composite()
-	for _, r := range f.runs {
-		b, stamp := d.part(r)
-		for slot := r.from; slot < r.to; slot++ {
-			ref := &b.layout.series[slot]
-			value := b.values[slot].of(b.body)
-			buf := w.room(2*len(f.name) + len(ref.text) + len(value) + 512)
-			text, ending := ref.text, ""
-			if composite {
-				ending = ref.suffix.String()
-				if ref.suffix == f.kind.suffixes()[0] {
-					text = canonicalBound(text, f.kind.boundLabel())
-				}
-			}
-			buf = appendSampleName(buf, f.name, ending, text, quoted)
-			buf = append(buf, value...)
-			if ts := b.stamp(slot, stamp); ts != noTimestamp {
-				buf = append(buf, ' ')
-				buf = appendSeconds(buf, ts)
-			}
-			if f.kind == kindCounter || composite && ref.suffix == suffixBucket {
-				if x, ok := b.exemplars[slot]; ok && x.size() <= maxExemplar {
-					buf = append(buf, " # "...)
-					buf = append(buf, x.text...)
-					buf = append(buf, ' ')
-					buf = append(buf, formatFloat(x.value)...)
-					if x.ts != noTimestamp {
-						buf = append(buf, ' ')
-						buf = appendSeconds(buf, x.ts)
-					}
-				}
-			}
-			w.buf = append(buf, '\n')
-		}
-	}
-}
-
-// maxExemplar is how many characters the names and values of an exemplar's
-// labels can have.
-const maxExemplar = 128
-
-func (x exemplar) size() int {
-	n := 0
-	for rest := x.text; ; {
-		name, value, next, _, ok := cutLabel(rest)
-		if !ok {
-			return n
-		}
-		n += utf8.RuneCountInString(unescape(name, true)) + utf8.RuneCountInString(unescape(value, true))
-		rest = next
-	}
-}
-
-// appendSeconds writes a timestamp given in milliseconds.
-func appendSeconds(dst []byte, ms int64) []byte {
-	if ms < 0 {
-		dst = append(dst, '-')
-	}
-	abs := uint64(ms)
-	if ms < 0 {
-		abs = -abs
-	}
-	dst = strconv.AppendUint(dst, abs/1000, 10)
-	if rest := abs % 1000; rest != 0 {
-		dst = append(dst, '.', byte('0'+rest/100), byte('0'+rest/10%10), byte('0'+rest%10))
-	}
-	return dst
-}
-
-// canonicalBound writes the bound of a bucket or quantile as OpenMetrics wants
-// it.
-func canonicalBound(text, label string) string {
-	from, to, ok := findLabel(text, label)
-	if !ok {
-		return text
-	}
-	canonical := labels.FormatOpenMetricsFloat(parseValue([]byte(text[from:to])))
-	if canonical == text[from:to] {
-		return text
-	}
-	return text[:from] + canonical + text[to:]
-}
-
-// fitsOpenMetrics tells whether the samples of a family say only what
-// OpenMetrics lets its type say.
-func (d *Document) fitsOpenMetrics(f *planFamily) bool {
-	switch f.kind {
-	case kindUntyped, kindGauge:
+func reservesCreated(mf *dto.MetricFamily) bool {
+	switch mf.GetType() {
+	case dto.MetricType_COUNTER, dto.MetricType_HISTOGRAM, dto.MetricType_SUMMARY:
 		return true
-	case kindStateSet:
-		return d.fitsStateSet(f)
 	}
-	if f.kind.composite() {
-		return d.eachMetric(f, func(b *Block, from, to uint32) bool { return fitsComposite(b, f.kind, from, to) })
-	}
-	// Of infos, OpenMetrics's parsers see only one metric.
-	stamped, first := false, true
-	for _, r := range f.runs {
-		b, stamp := d.part(r)
-		for slot := r.from; slot < r.to; slot++ {
-			v := parseValue(b.values[slot].of(b.body))
-			if f.kind == kindCounter && !(v >= 0) || f.kind == kindInfo && v != 1 {
-				return false
-			}
-			has := b.stamp(slot, stamp) != noTimestamp
-			if f.kind == kindInfo && !first && has != stamped {
-				return false
-			}
-			stamped, first = has, false
-		}
-	}
-	return true
+	return false
 }
 
-// eachMetric calls check with every metric of a composite family until it
-// reports false.
-func (d *Document) eachMetric(f *planFamily, check func(b *Block, from, to uint32) bool) bool {
-	for _, r := range f.runs {
-		b, _ := d.part(r)
-		for from := r.from; from < r.to; {
-			to := b.layout.metricEnd(from, f.kind)
-			if !sameStamps(b, from, to) || !check(b, from, to) {
+// fitsOpenMetrics tells whether the samples of a family say only what OpenMetrics
+// lets its type say.
+func fitsOpenMetrics(mf *dto.MetricFamily) bool {
+	for _, m := range mf.GetMetric() {
+		switch {
+		case m.Counter != nil:
+			if !(m.Counter.GetValue() >= 0) {
 				return false
 			}
-			from = to
-		}
-	}
-	return true
-}
-
-// sameStamps tells whether all samples of a metric are of the same time.
-func sameStamps(b *Block, from, to uint32) bool {
-	for slot := from + 1; slot < to; slot++ {
-		if b.stamp(slot, noTimestamp) != b.stamp(from, noTimestamp) {
-			return false
-		}
-	}
-	return true
-}
-
-func fitsComposite(b *Block, k kind, from, to uint32) bool {
-	value := func(slot uint32) float64 { return parseValue(b.values[slot].of(b.body)) }
-	isCount := func(v float64) bool { return v >= 0 && v == math.Trunc(v) && !math.IsInf(v, 0) }
-	sum, count := value(to-2), value(to-1)
-	if math.IsNaN(sum) || !isCount(count) {
-		return false
-	}
-	last, negative := 0.0, false
-	for slot := from; slot < to-2; slot++ {
-		bound, v := b.bound(slot, k), value(slot)
-		if k == kindSummary {
-			if bound < 0 || bound > 1 || v < 0 {
-				return false
-			}
-			continue
-		}
-		if !isCount(v) || v < last {
-			return false
-		}
-		last = v
-		negative = negative || bound < 0
-	}
-	switch k {
-	case kindSummary:
-		return sum >= 0
-	case kindGaugeHistogram:
-		return last == count && (sum >= 0 || negative)
-	default:
-		return last == count && sum >= 0 && !negative
-	}
-}
-
-// fitsStateSet tells whether each sample is of a state, which the label with
-// the family's name has, and whether the states of each metric follow each
-// other.
-func (d *Document) fitsStateSet(f *planFamily) bool {
-	seen := make(map[string]bool)
-	metric, stamp := "", int64(0)
-	for _, r := range f.runs {
-		b, def := d.part(r)
-		for slot := r.from; slot < r.to; slot++ {
-			base, _, ok := cutBound(b.layout.series[slot].text, f.name)
-			v := parseValue(b.values[slot].of(b.body))
-			if !ok || v != 0 && v != 1 {
-				return false
-			}
-			ts := b.stamp(slot, def)
-			switch {
-			case base == metric:
-				if ts != stamp {
+		case m.Histogram != nil:
+			last, negative := uint64(0), false
+			for _, b := range m.Histogram.GetBucket() {
+				if b.GetCumulativeCount() < last {
 					return false
 				}
-			case seen[base]:
+				last = b.GetCumulativeCount()
+				negative = negative || b.GetUpperBound() < 0
+			}
+			sum := m.Histogram.GetSampleSum()
+			if m.Histogram.SampleCount != nil && last != m.Histogram.GetSampleCount() || negative || !(sum >= 0) {
 				return false
 			}
-			seen[base], metric, stamp = true, base, ts
+		case m.Summary != nil:
+			for _, q := range m.Summary.GetQuantile() {
+				if !(q.GetQuantile() >= 0 && q.GetQuantile() <= 1) || q.GetValue() < 0 {
+					return false
+				}
+			}
+			if !(m.Summary.GetSampleSum() >= 0) {
+				return false
+			}
 		}
 	}
 	return true
+}
+
+// withCreated returns the metrics of a family with the creation times that a gauge
+// family of that name has. It reports false if some of these belong to no metric.
+func withCreated(metrics []*dto.Metric, created *dto.MetricFamily) ([]*dto.Metric, bool) {
+	times := make(map[string]*dto.Metric)
+	for _, c := range created.GetMetric() {
+		v := c.GetGauge().GetValue()
+		if c.Gauge == nil || c.TimestampMs != nil || !(v >= 0 && v < 1e11) {
+			return nil, false
+		}
+		times[pairsText(c.GetLabel())] = c
+	}
+	out := make([]*dto.Metric, 0, len(metrics))
+	found := 0
+	for _, m := range metrics {
+		next := &dto.Metric{Label: m.Label, TimestampMs: m.TimestampMs, Counter: m.Counter, Histogram: m.Histogram, Summary: m.Summary}
+		if c := times[pairsText(m.GetLabel())]; c != nil {
+			found++
+			at := createdTime(c.GetGauge().GetValue())
+			switch {
+			case m.Counter != nil:
+				next.Counter = &dto.Counter{Value: m.Counter.Value, Exemplar: m.Counter.Exemplar, CreatedTimestamp: at}
+			case m.Histogram != nil:
+				next.Histogram = &dto.Histogram{SampleCount: m.Histogram.SampleCount, SampleSum: m.Histogram.SampleSum, Bucket: m.Histogram.Bucket, CreatedTimestamp: at}
+			case m.Summary != nil:
+				next.Summary = &dto.Summary{SampleCount: m.Summary.SampleCount, SampleSum: m.Summary.SampleSum, Quantile: m.Summary.Quantile, CreatedTimestamp: at}
+			}
+		}
+		out = append(out, next)
+	}
+	return out, found == len(times)
+}
+
+func pairsText(pairs []*dto.LabelPair) string {
+	var b []byte
+	for _, p := range pairs {
+		b = append(b, p.GetName()...)
+		b = append(b, 0xff)
+		b = append(b, p.GetValue()...)
+		b = append(b, 0xff)
+	}
+	return string(b)
+}
+
+// unknownFamilies returns the samples of a family as families of unknown type.
+func unknownFamilies(mf *dto.MetricFamily) []*dto.MetricFamily {
+	f := family{name: mf.GetName(), help: mf.GetHelp()}
+	byName := make(map[string]*dto.MetricFamily)
+	var out []*dto.MetricFamily
+	add := func(m *dto.Metric, suffix string, v float64, bound ...*dto.LabelPair) {
+		part := f.part(suffix)
+		to := byName[part.name]
+		if to == nil {
+			to = newFamily(&part, dto.MetricType_UNTYPED)
+			byName[part.name] = to
+			out = append(out, to)
+		}
+		pairs := slices.Concat(m.Label, bound)
+		slices.SortFunc(pairs, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
+		to.Metric = append(to.Metric, &dto.Metric{Label: pairs, TimestampMs: m.TimestampMs, Untyped: &dto.Untyped{Value: &v}})
+	}
+	bound := func(name string, v float64) *dto.LabelPair {
+		return &dto.LabelPair{Name: proto.String(name), Value: proto.String(labels.FormatOpenMetricsFloat(v))}
+	}
+	for _, m := range mf.GetMetric() {
+		switch {
+		case m.Counter != nil:
+			add(m, "", m.Counter.GetValue())
+		case m.Gauge != nil:
+			add(m, "", m.Gauge.GetValue())
+		case m.Untyped != nil:
+			add(m, "", m.Untyped.GetValue())
+		case m.Histogram != nil:
+			for _, b := range m.Histogram.GetBucket() {
+				add(m, "_bucket", float64(b.GetCumulativeCount()), bound(model.BucketLabel, b.GetUpperBound()))
+			}
+			if m.Histogram.SampleSum != nil {
+				add(m, "_sum", m.Histogram.GetSampleSum())
+				add(m, "_count", float64(m.Histogram.GetSampleCount()))
+			}
+		case m.Summary != nil:
+			for _, q := range m.Summary.GetQuantile() {
+				add(m, "", q.GetValue(), bound(model.QuantileLabel, q.GetQuantile()))
+			}
+			add(m, "_sum", m.Summary.GetSampleSum())
+			add(m, "_count", float64(m.Summary.GetSampleCount()))
+		}
+	}
+	return out
+}
+
+func createdTime(seconds float64) *timestamppb.Timestamp {
+	whole, part := math.Modf(seconds)
+	return timestamppb.New(time.Unix(int64(whole), int64(math.Round(part*1e3))*1e6))
+}
+
+// maxExemplar is how many characters the names and values of an exemplar's labels can
+// have in OpenMetrics.
+const maxExemplar = 128
+
+// withoutLongExemplars returns metrics without the exemplars that OpenMetrics forbids.
+func withoutLongExemplars(metrics []*dto.Metric) []*dto.Metric {
+	long := func(x *dto.Exemplar) bool {
+		n := 0
+		for _, p := range x.GetLabel() {
+			n += utf8.RuneCountInString(p.GetName()) + utf8.RuneCountInString(p.GetValue())
+		}
+		return n > maxExemplar
+	}
+	out := slices.Clone(metrics)
+	for i, m := range metrics {
+		switch {
+		case m.Counter != nil && long(m.Counter.Exemplar):
+			out[i] = proto.CloneOf(m)
+			out[i].Counter.Exemplar = nil
+		case m.Histogram != nil && slices.ContainsFunc(m.Histogram.Bucket, func(b *dto.Bucket) bool { return long(b.Exemplar) }):
+			out[i] = proto.CloneOf(m)
+			for _, b := range out[i].Histogram.Bucket {
+				if long(b.Exemplar) {
+					b.Exemplar = nil
+				}
+			}
+		}
+	}
+	return out
 }

@@ -1,141 +1,100 @@
 package exposition
 
 import (
-	"iter"
-	"slices"
+	"io"
 	"strconv"
 	"strings"
+
+	"github.com/prometheus/common/model"
 )
 
-// writeText writes the document in the Prometheus text format. What it costs is
-// copying: names and label texts are kept the way they are written, and values
-// the way upstream wrote them.
-func (d *Document) writeText(w *writer) {
-	for f := range d.textFamilies() {
-		quoted := !legacyMetricName(f.name)
-		writeTextMeta(w, &f.family, quoted)
-		composite := f.kind.composite()
-		for _, r := range f.runs {
-			b, stamp := d.part(r)
-			for slot := r.from; slot < r.to; slot++ {
-				ref := &b.layout.series[slot]
-				value := b.values[slot].of(b.body)
-				// Room for escapes, braces and the timestamp, too.
-				buf := w.room(2*len(f.name) + len(ref.text) + len(value) + 64)
-				buf = appendTextSample(buf, &f.family, ref, composite, quoted)
-				buf = append(buf, value...)
-				buf = appendTextStamp(buf, b.stamp(slot, stamp))
-				w.buf = append(buf, '\n')
-			}
-		}
-	}
-}
+// pieceSize is how much of a page is written at once: a page may be large.
+const pieceSize = 64 << 10
 
-// eachTextLine divides what writeText writes into what a plan settles and what
-// it doesn't: it calls line with all that comes before a value, from the line
-// feed of the sample before, with the value and with the timestamp. The last
-// call is for what comes after all values. The texts are overwritten by the next
-// ones.
-func (d *Document) eachTextLine(line func(text, value []byte, stamp int64)) {
-	w := writer{flush: func(b []byte, n int) []byte { return slices.Grow(b, n) }}
-	for f := range d.textFamilies() {
-		quoted := !legacyMetricName(f.name)
-		writeTextMeta(&w, &f.family, quoted)
-		composite := f.kind.composite()
-		for _, r := range f.runs {
-			b, stamp := d.part(r)
-			for slot := r.from; slot < r.to; slot++ {
-				text := appendTextSample(w.buf, &f.family, &b.layout.series[slot], composite, quoted)
-				line(text, b.values[slot].of(b.body), b.stamp(slot, stamp))
-				w.buf = append(text[:0], '\n')
-			}
+// writeText writes the document in the Prometheus text format, with all names as
+// they are and values as upstream wrote them.
+func (d *Document) writeText(w io.Writer) error {
+	buf := make([]byte, 0, pieceSize+pieceSize/4)
+	for i := range d.families {
+		f := &d.families[i]
+		legacy := model.LegacyValidation.IsValidMetricName(f.name)
+		if f.help != "" {
+			buf = append(appendName(append(buf, "# HELP "...), f.name, legacy), ' ')
+			buf = append(append(buf, escapeHelp(f.help)...), '\n')
 		}
-	}
-	line(w.buf, nil, noTimestamp)
-}
-
-// textFamilies returns the families as the text format has them, which depends
-// on the plan alone.
-func (d *Document) textFamilies() iter.Seq[*planFamily] {
-	return func(yield func(*planFamily) bool) {
-		for i := range d.plan.families {
-			f := &d.plan.families[i]
-			if f.kind != kindGaugeHistogram {
-				if !yield(f) {
-					return
+		buf = append(appendName(append(buf, "# TYPE "...), f.name, legacy), ' ')
+		buf = append(append(buf, typeName(f.typ)...), '\n')
+		for _, r := range f.runs {
+			points := d.parts[r.part].Block.layout.points
+			for at := r.from; at < r.to; at++ {
+				p := &points[at]
+				text := p.text
+				if p.written != "" {
+					text = p.written
 				}
-				continue
-			}
-			// The format has no such thing.
-			for _, p := range d.partsOf(f) {
-				if !yield(&p) {
-					return
+				if legacy {
+					buf = append(append(append(buf, f.name...), p.suffix...), text...)
+				} else {
+					buf = appendQuotedSeries(buf, f.name+p.suffix, text)
+				}
+				s, value := d.sample(r.part, p)
+				buf = append(append(buf, ' '), value...)
+				if s.timestamp >= 0 { // Prometheus before 3 refuses the page for another one
+					buf = strconv.AppendInt(append(buf, ' '), s.timestamp, 10)
+				}
+				buf = append(buf, '\n')
+				if len(buf) >= pieceSize {
+					if _, err := w.Write(buf); err != nil {
+						return err
+					}
+					buf = buf[:0]
 				}
 			}
 		}
 	}
+	_, err := w.Write(buf)
+	return err
 }
 
-func writeTextMeta(w *writer, f *family, quoted bool) {
-	writeMeta(w, "HELP", f.name, quoted, escapeHelp(f.help, false))
-	kind := "untyped"
-	switch f.kind {
-	case kindCounter:
-		kind = "counter"
-	case kindGauge, kindInfo, kindStateSet:
-		kind = "gauge"
-	case kindHistogram:
-		kind = "histogram"
-	case kindSummary:
-		kind = "summary"
-	}
-	writeMeta(w, "TYPE", f.name, quoted, kind)
-}
-
-// appendTextSample writes a sample up to its value.
-func appendTextSample(dst []byte, f *family, ref *seriesRef, composite, quoted bool) []byte {
-	ending := ""
-	if composite {
-		ending = ref.suffix.String()
-	}
-	return appendSampleName(dst, f.name, ending, ref.text, quoted)
-}
-
-// appendTextStamp writes a timestamp, if there is one, and a blank before it.
-func appendTextStamp(dst []byte, stamp int64) []byte {
-	if stamp == noTimestamp {
-		return dst
-	}
-	return strconv.AppendInt(append(dst, ' '), stamp, 10)
-}
-
-// writeMeta writes a HELP, TYPE or UNIT line, whose text is escaped already. A
-// line without text is left out.
-func writeMeta(w *writer, word, name string, quoted bool, text string) {
+// appendQuotedSeries writes a series whose name needs quotes and stands in the braces.
+func appendQuotedSeries(dst []byte, name, text string) []byte {
+	dst = appendName(append(dst, '{'), name, false)
 	if text == "" {
-		return
+		return append(dst, '}')
 	}
-	b := w.room(2*len(name) + len(text) + 16)
-	b = append(b, "# "...)
-	b = append(b, word...)
-	b = append(b, ' ')
-	if quoted {
-		b = append(b, '"')
-		b = appendEscaped(b, name)
-		b = append(b, '"')
-	} else {
-		b = append(b, name...)
-	}
-	b = append(b, ' ')
-	b = append(b, text...)
-	w.buf = append(b, '\n')
+	return append(append(dst, ','), text[1:]...)
 }
 
-// escapeHelp escapes a help text. OpenMetrics escapes quotes, too.
-func escapeHelp(s string, quotes bool) string {
-	if quotes {
-		return string(appendEscaped(nil, s))
-	}
+func escapeHelp(s string) string {
 	s = strings.ReplaceAll(s, `\`, `\\`)
 	return strings.ReplaceAll(s, "\n", `\n`)
+}
+
+// quoted tells whether some name of the document cannot be written without quotes.
+func (d *Document) quoted() bool {
+	for i := range d.families {
+		f := &d.families[i]
+		if !model.LegacyValidation.IsValidMetricName(f.name) {
+			return true
+		}
+		for _, r := range f.runs {
+			points := d.parts[r.part].Block.layout.points
+			for at := r.from; at < r.to; at++ {
+				if quotesNames(points[at].text) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// quotesNames tells whether a label name of the text needs quotes.
+func quotesNames(text string) bool {
+	if !strings.HasPrefix(text, `{"`) && !strings.Contains(text, `,"`) {
+		return false
+	}
+	quoted := false
+	eachLabel(text, func(name, _ string) { quoted = quoted || !model.LegacyValidation.IsValidLabelName(name) })
+	return quoted
 }

@@ -1,0 +1,459 @@
+package exposition
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// Page is one version of an upstream page. Immutable.
+type Page struct {
+	Groups map[string]*Metrics // by the value of the parser's label, "" for series without
+	Bytes  int                 // size of the page
+	// Downgraded counts the TYPE lines that name no type of the text format. Such
+	// a family is a gauge if that is what its type comes to, or else untyped.
+	Downgraded int
+}
+
+// ParseError says why a page was refused.
+type ParseError struct {
+	Line   int    // counted from 1
+	Reason string // one short line without control characters
+}
+
+func (e *ParseError) Error() string { return fmt.Sprintf("line %d of the page: %s", e.Line, e.Reason) }
+
+// Parser parses successive versions of one page. It is not safe for concurrent use;
+// what it returns is.
+//
+// Between two versions mostly values change. So the parser remembers, by its text,
+// each series of the last page, and the text of all comments. A page that has no
+// other lines than these needs no more than its values read.
+type Parser struct {
+	label string // by which pages are divided, or ""
+
+	openMetrics bool
+	series      map[string]*series // of the last page, by text
+	comments    string             // of the last page
+	metadata    map[string]*family // that they stand for
+	last        map[string]*Metrics
+}
+
+// NewParser returns a parser that divides pages by the value of a label. If that is
+// "", all of a page is one group, called "".
+func NewParser(label string) *Parser {
+	return &Parser{label: label, series: make(map[string]*series)}
+}
+
+// Forget drops what is remembered of the last page. No answer depends on it.
+func (p *Parser) Forget() { *p = *NewParser(p.label) }
+
+// Parse parses a page, whose content type decides whether it is in the Prometheus
+// text format or in OpenMetrics. It returns all of the page, or a *ParseError.
+// Nothing keeps body.
+func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
+	openMetrics := isOpenMetrics(contentType)
+	if openMetrics != p.openMetrics {
+		p.Forget()
+		p.openMetrics = openMetrics
+	}
+	page := &Page{Bytes: len(body)}
+	if i := bytes.IndexByte(body, 0); i >= 0 {
+		// Prometheus's parser takes some of these for the end of the page.
+		return nil, newParseError(body, i, errors.New("unexpected zero byte"))
+	}
+	if !openMetrics {
+		body, page.Downgraded = withKnownTypes(body)
+	}
+	page.Groups = p.readKnown(body)
+	if page.Groups == nil {
+		var err error
+		if page.Groups, err = p.read(body); err != nil {
+			return nil, err
+		}
+	}
+	p.settle(page.Groups)
+	p.forgetAllBut(page.Groups)
+	return page, nil
+}
+
+// forgetAllBut drops the series that have left the page.
+func (p *Parser) forgetAllBut(groups map[string]*Metrics) {
+	present := 0
+	for _, m := range groups {
+		present += len(m.series)
+	}
+	if present >= len(p.series) {
+		return
+	}
+	p.series = make(map[string]*series, present)
+	for _, m := range groups {
+		for _, s := range m.series {
+			p.series[s.text] = s
+		}
+	}
+}
+
+func isOpenMetrics(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	if err != nil {
+		t, _, _ = strings.Cut(contentType, ";")
+		t = strings.ToLower(strings.TrimSpace(t))
+	}
+	return t == "application/openmetrics-text"
+}
+
+// add adds a line to its group.
+func add(groups map[string]*Metrics, s *series, value []byte, timestamp int64, x *dto.Exemplar) {
+	m := groups[s.group]
+	if m == nil {
+		m = &Metrics{}
+		groups[s.group] = m
+	}
+	m.add(s, value, timestamp, x)
+}
+
+// readKnown reads a text page all of whose series and comments are those of the last
+// one. It returns nil for any other, and for all that is unusual.
+func (p *Parser) readKnown(body []byte) map[string]*Metrics {
+	if p.openMetrics {
+		return nil
+	}
+	groups := make(map[string]*Metrics, len(p.last))
+	comments := p.comments
+	for len(body) > 0 {
+		line := body
+		if n := bytes.IndexByte(body, '\n'); n >= 0 {
+			line, body = body[:n], body[n+1:]
+		} else {
+			body = nil
+		}
+		if len(line) == 0 {
+			continue
+		}
+		if line[0] == '#' {
+			if !strings.HasPrefix(comments, string(line)) || len(comments) == len(line) || comments[len(line)] != '\n' {
+				return nil
+			}
+			comments = comments[len(line)+1:]
+			continue
+		}
+		end := bytes.LastIndexByte(line, '}') + 1
+		if end == 0 {
+			end = bytes.IndexByte(line, ' ')
+		}
+		if end <= 0 || end == len(line) || line[end] != ' ' {
+			return nil
+		}
+		s := p.series[string(line[:end])]
+		if s == nil || s.typed {
+			return nil
+		}
+		value, stamp, stamped := bytes.Cut(line[end+1:], []byte{' '})
+		timestamp := int64(noTimestamp)
+		if stamped {
+			var err error
+			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil {
+				return nil
+			}
+		}
+		if !plainNumber(value) {
+			return nil
+		}
+		add(groups, s, value, timestamp, nil)
+	}
+	if comments != "" {
+		return nil
+	}
+	return groups
+}
+
+// plainNumber tells whether a value is a number that needs no second look:
+// parsers differ about some others.
+func plainNumber(value []byte) bool {
+	digits := 0
+	for i, c := range value {
+		switch {
+		case c >= '0' && c <= '9':
+			digits++
+		case c == '.' || c == '-' && i == 0:
+		default:
+			_, err := strconv.ParseFloat(string(value), 64)
+			return err == nil && !bytes.ContainsAny(value, "pPxX_")
+		}
+	}
+	return digits > 0 && bytes.Count(value, []byte{'.'}) <= 1
+}
+
+// read reads a page with Prometheus's parser.
+func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
+	// The parser appends a line feed, which must not move the page: it hands out
+	// pieces of it, whose capacities tell where they are.
+	page := make([]byte, len(body), len(body)+1)
+	copy(page, body)
+	offset := func(piece []byte) int { return cap(page) - cap(piece) }
+
+	var parser textparse.Parser
+	if p.openMetrics {
+		parser = textparse.NewOpenMetricsParser(page, labels.NewSymbolTable())
+	} else {
+		parser = textparse.NewPromParser(page, labels.NewSymbolTable(), false)
+	}
+	var (
+		meta  = make(map[string]*family)
+		typed = make(map[string]bool)
+		fresh = make(map[string]*series) // not on the last page
+		done  = 0                        // all before it has been read
+
+		groups = make(map[string]*Metrics, len(p.last))
+	)
+	for {
+		entry, err := parser.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, newParseError(body, done, err)
+		}
+		switch entry {
+		case textparse.EntryHelp:
+			name, help := parser.Help()
+			if f := declare(meta, unescape(string(name))); f.help == "" {
+				f.help = string(help)
+			}
+			done = nextLine(body, offset(name))
+		case textparse.EntryType:
+			name, t := parser.Type()
+			f := declare(meta, unescape(string(name)))
+			if !typed[f.name] {
+				f.typ, typed[f.name] = t, true
+			}
+			done = nextLine(body, offset(name))
+		case textparse.EntryUnit:
+			name, unit := parser.Unit()
+			if f := declare(meta, unescape(string(name))); f.unit == "" {
+				f.unit = string(unit)
+			}
+			done = nextLine(body, offset(name))
+		case textparse.EntrySeries:
+			text, stamp, _ := parser.Series()
+			s := p.series[string(text)]
+			if s == nil {
+				s = fresh[string(text)]
+			}
+			if s == nil || s.typed {
+				if n := p.newSeries(string(text), parser); s == nil || !labels.Equal(n.labels, s.labels) {
+					s = n
+					fresh[s.text] = s
+				}
+			}
+			value := bytes.TrimLeft(body[min(offset(text)+len(text), len(body)):], " \t")
+			if end := bytes.IndexAny(value, " \t\n"); end >= 0 {
+				value = value[:end]
+			}
+			timestamp := int64(noTimestamp)
+			if stamp != nil {
+				timestamp = *stamp
+			}
+			add(groups, s, value, timestamp, readExemplar(parser))
+			done = nextLine(body, offset(text)+len(text))
+		}
+	}
+	maps.Copy(p.series, fresh)
+	if p.openMetrics {
+		meta = fromOpenMetrics(meta)
+	} else {
+		for _, f := range meta {
+			f.typ = textType(f.typ)
+		}
+	}
+	if !maps.EqualFunc(meta, p.metadata, sameFamily) {
+		p.metadata = meta
+	}
+	p.comments = commentsOf(body)
+	return groups, nil
+}
+
+// commentsOf returns the lines of a page that begin with a number sign.
+func commentsOf(body []byte) string {
+	var b strings.Builder
+	for line := range bytes.Lines(body) {
+		if line[0] == '#' {
+			b.Write(bytes.TrimSuffix(line, []byte{'\n'}))
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
+	var lset labels.Labels
+	parser.Labels(&lset)
+	s := &series{text: text, valid: validLabels(lset)}
+	b := labels.NewBuilder(lset) // which leaves empty labels out
+	s.labels = b.Labels()
+	s.name = s.labels.Get(model.MetricNameLabel)
+	if p.label != "" {
+		s.group = s.labels.Get(p.label)
+	}
+	for _, label := range []string{model.BucketLabel, model.QuantileLabel} {
+		v := lset.Get(label)
+		if v == "" {
+			continue
+		}
+		written := writtenBound(text, label)
+		if written != v {
+			s.bound = written
+		}
+		f, err := strconv.ParseFloat(written, 64)
+		s.typed = s.typed || err == nil && labels.FormatOpenMetricsFloat(f) != written
+	}
+	return s
+}
+
+// writtenBound returns what a bound was written as, before the parser brought it into
+// its canonical form.
+func writtenBound(text, label string) string {
+	m := regexp.MustCompile(`[{,][ \t]*"?` + label + `"?[ \t]*=[ \t]*"([^"\\]*)"`).FindStringSubmatch(text)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}
+
+// validLabels tells whether Prometheus would store a series with these labels.
+func validLabels(lset labels.Labels) bool {
+	valid := model.UTF8Validation.IsValidMetricName(lset.Get(model.MetricNameLabel))
+	lset.Range(func(l labels.Label) {
+		valid = valid && l.Name != "" && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
+	})
+	_, twice := lset.HasDuplicateLabelNames()
+	return valid && !twice
+}
+
+// readExemplar returns the exemplar of the sample that was parsed last, nil if there
+// is none that is valid.
+func readExemplar(parser textparse.Parser) *dto.Exemplar {
+	var e exemplar.Exemplar
+	if !parser.Exemplar(&e) {
+		return nil
+	}
+	x := &dto.Exemplar{Value: proto.Float64(e.Value)}
+	if e.HasTs {
+		x.Timestamp = timestamppb.New(model.Time(e.Ts).Time())
+	}
+	if _, twice := e.Labels.HasDuplicateLabelNames(); twice {
+		return nil
+	}
+	valid := true
+	e.Labels.Range(func(l labels.Label) {
+		// The parser leaves escapes in.
+		name, value := unescape(l.Name), unescape(l.Value)
+		valid = valid && name != "" && utf8.ValidString(name) && utf8.ValidString(value)
+		x.Label = append(x.Label, &dto.LabelPair{Name: &name, Value: &value})
+	})
+	if !valid {
+		return nil
+	}
+	return x
+}
+
+func nextLine(body []byte, from int) int {
+	from = min(from, len(body))
+	if n := bytes.IndexByte(body[from:], '\n'); n >= 0 {
+		return from + n + 1
+	}
+	return len(body)
+}
+
+// Lengths of what a ParseError quotes, in bytes.
+const (
+	maxReason = 160
+	maxQuote  = 24
+)
+
+// newParseError makes an error about what is at an offset of a page.
+func newParseError(body []byte, at int, reason error) *ParseError {
+	text := body[min(at, len(body)):]
+	if n := bytes.IndexByte(text, '\n'); n >= 0 {
+		text = text[:n]
+	}
+	quote := fmt.Sprintf("%+q", text[:min(len(text), maxQuote)])
+	if len(text) > maxQuote {
+		quote += "…"
+	}
+	return &ParseError{
+		Line:   1 + bytes.Count(body[:min(at, len(body))], []byte{'\n'}),
+		Reason: oneLine(reason.Error()) + ", got " + quote,
+	}
+}
+
+// oneLine makes text of unknown origin fit for a log line.
+func oneLine(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason] + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return ' '
+		}
+		return r
+	}, s)
+}
+
+// settle completes the groups of a page: those that say what they said on the last
+// page are used again, and so are the series of those that have the same ones.
+func (p *Parser) settle(groups map[string]*Metrics) {
+	for name, m := range groups {
+		old := p.last[name]
+		m.metadata = p.metadata
+		if old == nil || old.duplicates > 0 || !m.sameSeries(old) {
+			m.leaveOutDuplicates()
+		}
+		switch {
+		case old != nil && m.Equal(old):
+			groups[name] = old
+		case old != nil && m.sameSeries(old):
+			m.series = old.series
+		}
+	}
+	p.last = groups
+}
+
+// leaveOutDuplicates keeps one line of each series: the one with the latest
+// timestamp, of several with the same or without any the first.
+func (m *Metrics) leaveOutDuplicates() {
+	places := make(map[*series]int, len(m.series))
+	kept := 0
+	for i, s := range m.series {
+		if at, again := places[s]; again {
+			m.duplicates++
+			if m.samples[i].timestamp > m.samples[at].timestamp {
+				m.samples[at] = m.samples[i]
+			}
+			continue
+		}
+		places[s] = kept
+		m.series[kept], m.samples[kept] = s, m.samples[i]
+		kept++
+	}
+	m.series, m.samples = m.series[:kept:kept], m.samples[:kept:kept]
+}
+
+func sameFamily(a, b *family) bool { return a == b || *a == *b }
