@@ -48,7 +48,7 @@ func TestDiscovery(t *testing.T) {
 			if o := b.c.Status().Organizations[0]; !strings.Contains(o.Error, "sees no organization") {
 				t.Errorf("status: %+v", o)
 			}
-			if got := b.health()["clickhouse_postgres_up"]; got != "0" {
+			if got := b.health()[`clickhouse_postgres_up{clickhouse_org=""}`]; got != "0" {
 				t.Errorf("up = %q", got)
 			}
 			heal()

@@ -66,6 +66,8 @@ type memo struct {
 	last   *exposition.Document
 	health *exposition.Metrics
 	block  *exposition.Block // of health
+
+	noRules exposition.Rules
 }
 
 // merge tells, too, whether the document is another one than the last time.
@@ -115,7 +117,7 @@ func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 	}
 	if m.health == nil || !metrics.Equal(m.health) {
 		m.health = metrics
-		m.block = exposition.Expose(metrics, nil, nil, m.block)
+		m.block = exposition.Expose(metrics, nil, &m.noRules, m.block)
 	}
 	return m.block
 }
