@@ -163,6 +163,9 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 		}
 	}
 	for _, s := range v.services {
+		if s.id == "" {
+			continue
+		}
 		o.Services = append(o.Services, s.status(now))
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
