@@ -124,7 +124,7 @@ func (e *Encoder) Encode(f Format, enc Encoding, docs ...*Document) Body {
 func (e *Encoder) document(f Format, enc Encoding, d *Document) *encoded {
 	form := form{syntax(f), f.ToEscapingScheme(), enc}
 	d.mu.Lock()
-	if form.escaping != model.NoEscaping && !d.needsEscaping() {
+	if form.escaping != model.NoEscaping && d.gathered == nil && !d.quoted() {
 		form.escaping = model.NoEscaping
 	}
 	get := d.forms[form]
@@ -146,16 +146,6 @@ func syntax(f Format) expfmt.FormatType {
 		return expfmt.TypeTextPlain
 	}
 	return f.FormatType()
-}
-
-// needsEscaping tells, once it has found out, whether some name needs it. The caller
-// holds d.mu.
-func (d *Document) needsEscaping() bool {
-	if d.escapes == nil {
-		d.escapes = new(bool)
-		*d.escapes = d.gathered == nil && d.quoted()
-	}
-	return *d.escapes
 }
 
 // write writes the document, without the mark that ends a page of OpenMetrics.
