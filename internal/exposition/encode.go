@@ -151,7 +151,7 @@ func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.E
 	}
 	families := d.metricFamilies(syntax == expfmt.TypeOpenMetrics)
 	if escaping == model.UnderscoreEscaping || syntax != expfmt.TypeProtoDelim && hasColons(families) {
-		families = withUnderscores(families)
+		useUnderscores(families)
 	}
 	if syntax == expfmt.TypeOpenMetrics {
 		families = openMetricsFamilies(families)
