@@ -29,7 +29,7 @@ const (
 )
 
 // formats are those that a scraper can ask for, by the ending of golden files.
-var formats = map[string]Format{
+var formats = map[string]expfmt.Format{
 	"text":             Text,
 	"text-utf8":        text100 + "; escaping=allow-utf-8",
 	"protobuf":         expfmt.FmtProtoDelim + "; escaping=underscores",
@@ -82,12 +82,12 @@ func relabelling(tb testing.TB, text string) *Rules {
 func joined(b Body) []byte { return bytes.Join(b.Chunks, nil) }
 
 // identity encodes documents without compression.
-func identity(f Format, docs ...*Document) []byte {
+func identity(f expfmt.Format, docs ...*Document) []byte {
 	return joined(new(Encoder).Encode(f, Identity, docs...))
 }
 
 // plain encodes documents, in all encodings, and returns the uncompressed page.
-func plain(tb testing.TB, f Format, docs ...*Document) []byte {
+func plain(tb testing.TB, f expfmt.Format, docs ...*Document) []byte {
 	tb.Helper()
 	e := new(Encoder)
 	gz, zs, id := e.Encode(f, Gzip, docs...), e.Encode(f, Zstd, docs...), e.Encode(f, Identity, docs...)

@@ -28,9 +28,8 @@ type Document struct {
 	series, duplicates int
 	gathered           []*dto.MetricFamily // instead of all that
 
-	mu      sync.Mutex
-	forms   map[form]func() *encoded
-	escapes *bool // whether some name needs escaping, nil before that is known
+	mu    sync.Mutex
+	forms map[form]func() *encoded
 }
 
 // NewDocument makes a document of what a registry has gathered.

@@ -169,10 +169,14 @@ func withKnownTypes(body []byte) ([]byte, int) {
 // typeLine splits a TYPE line into a name, which is "" if it cannot be one, and the
 // rest.
 func typeLine(line []byte) (name, word string, ok bool) {
-	rest, isComment := strings.CutPrefix(strings.TrimLeft(string(line[:min(len(line), 1<<10)]), " \t"), "#")
+	line = bytes.TrimLeft(line, " \t")
+	if len(line) == 0 || line[0] != '#' {
+		return "", "", false
+	}
+	rest := string(line[1:])
 	trimmed := strings.TrimLeft(rest, " \t")
 	rest, isType := strings.CutPrefix(trimmed, "TYPE")
-	if !isComment || !isType || len(trimmed) == len(rest) || rest == "" || rest[0] != ' ' && rest[0] != '\t' {
+	if !isType || len(trimmed) == len(rest) || rest == "" || rest[0] != ' ' && rest[0] != '\t' {
 		return "", "", false
 	}
 	rest = strings.TrimLeft(rest, " \t")

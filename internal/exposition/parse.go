@@ -49,9 +49,9 @@ type Parser struct {
 	label string // by which pages are divided, or ""
 
 	openMetrics bool
-	series      map[string]*series // of the last page, by text
-	comments    string             // of the last page
-	metadata    map[string]*family // that they stand for
+	series      map[string]*series  // of the last page, by text
+	comments    string              // of the last page
+	families    *map[string]*family // that they stand for
 	last        map[string]*Metrics
 }
 
@@ -120,10 +120,15 @@ func isOpenMetrics(contentType string) bool {
 }
 
 // add adds a line to its group.
-func add(groups map[string]*Metrics, s *series, value []byte, timestamp int64, x *dto.Exemplar) {
+func (p *Parser) add(groups map[string]*Metrics, s *series, value []byte, timestamp int64, x *dto.Exemplar) {
 	m := groups[s.group]
 	if m == nil {
 		m = &Metrics{}
+		if last := p.last[s.group]; last != nil { // which is about as large
+			m.series = make([]*series, 0, len(last.series))
+			m.samples = make([]sample, 0, len(last.samples))
+			m.text = make([]byte, 0, len(last.text)+len(last.text)/16)
+		}
 		groups[s.group] = m
 	}
 	m.add(s, value, timestamp, x)
@@ -176,7 +181,7 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 		if !plainNumber(value) {
 			return nil
 		}
-		add(groups, s, value, timestamp, nil)
+		p.add(groups, s, value, timestamp, nil)
 	}
 	if comments != "" {
 		return nil
@@ -271,7 +276,7 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			if stamp != nil {
 				timestamp = *stamp
 			}
-			add(groups, s, value, timestamp, readExemplar(parser))
+			p.add(groups, s, value, timestamp, readExemplar(parser))
 			done = nextLine(body, offset(text)+len(text))
 		}
 	}
@@ -283,8 +288,8 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			f.typ = textType(f.typ)
 		}
 	}
-	if !maps.EqualFunc(meta, p.metadata, sameFamily) {
-		p.metadata = meta
+	if p.families == nil || !maps.EqualFunc(meta, *p.families, sameFamily) {
+		p.families = &meta
 	}
 	p.comments = commentsOf(body)
 	return groups, nil
@@ -422,7 +427,7 @@ func oneLine(s string) string {
 func (p *Parser) settle(groups map[string]*Metrics) {
 	for name, m := range groups {
 		old := p.last[name]
-		m.metadata = p.metadata
+		m.families = p.families
 		if old == nil || old.duplicates > 0 || !m.sameSeries(old) {
 			m.leaveOutDuplicates()
 		}
@@ -455,5 +460,3 @@ func (m *Metrics) leaveOutDuplicates() {
 	}
 	m.series, m.samples = m.series[:kept:kept], m.samples[:kept:kept]
 }
-
-func sameFamily(a, b *family) bool { return a == b || *a == *b }

@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,21 +73,7 @@ func escapeHelp(s string) string {
 
 // quoted tells whether some name of the document cannot be written without quotes.
 func (d *Document) quoted() bool {
-	for i := range d.families {
-		f := &d.families[i]
-		if !model.LegacyValidation.IsValidMetricName(f.name) {
-			return true
-		}
-		for _, r := range f.runs {
-			points := d.parts[r.part].Block.layout.points
-			for at := r.from; at < r.to; at++ {
-				if quotesNames(points[at].text) {
-					return true
-				}
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.parts, func(p Part) bool { return p.Block.layout.quoted })
 }
 
 // quotesNames tells whether a label name of the text needs quotes.
