@@ -55,6 +55,11 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
 		err = &refusedError{"empty", "the organization's metrics page is empty, which the list of services does not explain: upstream is in trouble, the last good page is kept"}
 	}
+	if err != nil {
+		for _, s := range st.services {
+			s.onPage = false
+		}
+	}
 	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
 	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
 		// Upstream may refuse the page of an organization with too many services, and
@@ -64,9 +69,6 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 			level.Info(p.logger).Log("msg", "upstream refuses the organization's metrics page; reading the services' own pages instead", "err", err)
 		}
 		st.organizationPage, _, _ = st.organizationPage.observe(now, err)
-		for _, s := range st.services {
-			s.onPage = false
-		}
 		return err
 	}
 	p.observe(&st.organizationPage, now, err, r.request.Endpoint, "metrics read")

@@ -103,11 +103,7 @@ func (p *poller) serviceView(s *service) *serviceView {
 		if p.config.Timestamps {
 			f.stamp = s.changedAt
 		}
-		if s.own {
-			f.up = s.err == nil
-		} else {
-			f.up = p.state.organizationPage.ok() && s.onPage
-		}
+		f.up = s.own && s.err == nil || !s.own && s.onPage
 	}
 	if last := p.view.Load(); last != nil && !p.c.noMemo {
 		if v := last.service(s.id); v != nil && v.serviceFacts == f {

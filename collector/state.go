@@ -105,7 +105,7 @@ type service struct {
 	changedAt   time.Time           // when the program first saw these values
 	utilization utilization
 	own         bool               // they came from the service's own page
-	onPage      bool               // the newest organization page names it
+	onPage      bool               // the latest attempt at the organization's page brought some of it
 	parser      *exposition.Parser // of its own page
 	pageBytes   int                // of its own page
 
