@@ -152,7 +152,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.servers.handle(handler, logs)
+	e.servers.handle(handler, e.config.collector, logs)
 	if e.demo != nil {
 		e.demo.introduce(stdout, e.servers.url(o.telemetryPath))
 	}

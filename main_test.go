@@ -828,13 +828,43 @@ func TestWebConfig(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		_, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
-		file := "--web.config.file=" + filepath.Join(dir, "web.yml")
-		e := start(t, env, append(fast, file)...)
-		for _, question := range [][]string{{file}, {file, "--ready"}} {
-			if code, said := healthcheck(t, e.address, question...); code != 0 {
-				t.Errorf("healthcheck: exit code %d: %s", code, said)
+		// The probe's own certificate, which only mutual TLS asks for.
+		cert, key := ca.issue(t, "prometheus.example.com")
+		for name, data := range map[string][]byte{"probe.crt": cert, "probe.key": key} {
+			if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+				t.Fatal(err)
 			}
+		}
+		certificate := []string{"--client-cert-file=" + filepath.Join(dir, "probe.crt"), "--client-key-file=" + filepath.Join(dir, "probe.key")}
+		s, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
+		clearFault := s.SetFault(simulator.Fault{Status: http.StatusForbidden, Message: "not from here"})
+		file := "--web.config.file=" + filepath.Join(dir, "web.yml")
+		e := start(t, env, append(fast, file, "--metrics.interval=100ms", "--inventory.interval=100ms")...)
+		ask := func(want int, says string, question ...string) {
+			t.Helper()
+			if code, said := healthcheck(t, e.address, append(question, file)...); code != want || !strings.Contains(said, says) {
+				t.Errorf("healthcheck %q: exit code %d: %s", question, code, said)
+			}
+		}
+		ask(0, "")
+		ask(1, "", "--ready")
+		ask(0, "", certificate...)
+		ask(1, "503 Service Unavailable: not ready: log in for the reason, or see the log\n", append(certificate, "--ready")...)
+		clearFault()
+		for {
+			if code, _ := healthcheck(t, e.address, append(certificate, "--ready", file)...); code == 0 {
+				break
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-t.Context().Done():
+				t.Fatal("never ready")
+			}
+		}
+		if bytes.Equal(config, mutual) {
+			ask(1, "give --client-cert-file and --client-key-file", "--ready")
+		} else {
+			ask(0, "", "--ready")
 		}
 		return "https://" + e.address
 	}
@@ -860,7 +890,7 @@ func TestWebConfig(t *testing.T) {
 	t.Run("TLS and basic auth", func(t *testing.T) {
 		url := serve(t, sample)
 		c := connect(t, 0, nil, "")
-		for _, path := range []string{"/metrics", "/-/healthy", "/", "/v1/organizations/x/postgres/prometheus"} {
+		for _, path := range []string{"/metrics", "/-/reload", "/", "/v1/organizations/x/postgres/prometheus"} {
 			for _, wrong := range []string{"", "wrong"} {
 				if code, body, err := status(t, c, url+path, wrong); code != http.StatusUnauthorized || strings.Contains(body, "Postgres") {
 					t.Errorf("%s with password %q: %d, %v, %s", path, wrong, code, err, body)
@@ -871,8 +901,12 @@ func TestWebConfig(t *testing.T) {
 		if code != http.StatusOK || err != nil || !strings.Contains(page, "\nPostgresServiceInfo{") {
 			t.Errorf("metrics: %d, %v, %.300s", code, err, page)
 		}
-		if code, _, err := status(t, c, url+"/-/healthy", password); code != http.StatusOK {
-			t.Errorf("healthy: %d, %v", code, err)
+		for _, any := range []string{"", "wrong", password} {
+			for path, want := range map[string]string{"/-/healthy": "healthy\n", "/-/ready": "ready\n"} {
+				if code, body, err := status(t, c, url+path, any); code != http.StatusOK || body != want {
+					t.Errorf("%s with password %q: %d, %q, %v", path, any, code, body, err)
+				}
+			}
 		}
 		if _, _, err := status(t, connect(t, tls.VersionTLS11, nil, ""), url+"/-/healthy", password); err == nil {
 			t.Error("TLS 1.1 is accepted")
@@ -887,7 +921,7 @@ func TestWebConfig(t *testing.T) {
 		if code, _, err := status(t, good, url+"/-/healthy", password); code != http.StatusOK {
 			t.Errorf("with a certificate: %d, %v", code, err)
 		}
-		if code, _, err := status(t, good, url+"/-/healthy", ""); code != http.StatusUnauthorized {
+		if code, _, err := status(t, good, url+"/metrics", ""); code != http.StatusUnauthorized {
 			t.Errorf("with a certificate but no password: %d, %v", code, err)
 		}
 		for what, c := range map[string]*http.Client{

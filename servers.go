@@ -95,13 +95,15 @@ func (s *servers) url(path string) string {
 	return "http://" + address
 }
 
-// handle says what to serve.
-func (s *servers) handle(handler http.Handler, logs loggers) {
+// handle says what to serve, and from where probes learn about health.
+func (s *servers) handle(handler http.Handler, c web.Collector, logs loggers) {
 	s.logs = logs
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopWaiting = cancel
 	for range s.listeners {
-		s.http = append(s.http, web.NewServer(ctx, handler, logs.kit))
+		server := web.NewServer(ctx, handler, logs.kit)
+		web.OpenProbes(server, c)
+		s.http = append(s.http, server)
 	}
 }
 
