@@ -51,6 +51,7 @@ type Page struct {
 	ContentType string    // as given, or text/plain when not given
 	ReceivedAt  time.Time // when the header of the answer arrived: the data is no younger
 	Date        time.Time // the answer's Date, by upstream's clock, to the second; zero when not given
+	Complete    bool      // Content-Length, chunking or the framing of HTTP/2 proved that the body is whole
 }
 
 // envelope surrounds every JSON answer. Its status is not read: HTTP's rules.
