@@ -172,7 +172,7 @@ func (f *flags) define(app *kingpin.Application) *kingpin.CmdClause {
 		PlaceHolder("<file>").StringVar(&f.keySecretFile)
 	app.Flag("api.timeout", "How long one request to the API may take.").
 		Default("30s").DurationVar(&f.timeout)
-	app.Flag("api.ca-file", "CA certificates (PEM) to trust for the API beside the system's.").
+	app.Flag("api.ca-file", "CA certificates (PEM) to trust for the API beside the system's. Re-read on SIGHUP and POST /-/reload.").
 		PlaceHolder("<file>").IsSetByUser(&f.caSet).StringVar(&f.caFile)
 	app.Flag("api.max-response-size", "Largest answer of the API to accept, after decompression.").
 		Default("64MiB").BytesVar(&f.maxResponseSize)

@@ -72,6 +72,7 @@ type Config struct {
 	Timeout          time.Duration // of one attempt including its body, waits excluded; default 30s
 	MaxResponseBytes int64         // after decompression, default 64 MiB
 	CAFile           string        // PEM file of roots to trust beside the system's
+	CACertificates   []byte        // what CAFile holds; read from there if nil
 	MaxRetries       int           // after 5xx and lost connections; 0 is the default of 2, less is none
 	Hooks            Hooks
 
@@ -137,7 +138,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	transport := cfg.Transport
 	if transport == nil {
-		if transport, err = newTransport(cfg.Timeout, cfg.CAFile); err != nil {
+		if transport, err = newTransport(cfg.Timeout, cfg.CAFile, cfg.CACertificates); err != nil {
 			return nil, err
 		}
 	}
