@@ -126,6 +126,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector(program),
 	)
+	metrics := web.NewMetrics(registry)
 	if e.config, err = configure(o, registry, logs.kit); err != nil {
 		return nil, err
 	}
@@ -143,6 +144,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 		Name:              "ClickHouse Postgres exporter",
 		Version:           version.Info(),
 		History:           e.history,
+		Metrics:           metrics,
 		Logger:            logs.kit,
 	}
 	if o.disableExporterMetrics {
