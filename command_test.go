@@ -135,6 +135,14 @@ func TestCheckJudges(t *testing.T) {
 			warnings: []string{"the organization's metrics cover 100 of 101 running services: the exporter reads the others one by one"},
 		},
 		{
+			name: "a service without a state", services: 3,
+			trouble: body(func(list []byte) []byte {
+				return bytes.Replace(list, []byte(`"state":"running"`), []byte(`"state":""`), 1)
+			}, "services"),
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			warnings: []string{`the list of services gives no state for "[^"]+" \([0-9a-f-]{36}\): .*`},
+		},
+		{
 			name: "clocks differ", services: 3,
 			trouble: func(s *simulator.Simulator) {
 				date := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
