@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
@@ -91,11 +90,8 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if file := *o.web.WebConfigFile; file != "" {
-		if err := toolkit.Validate(file); err != nil {
-			// The YAML package's errors have several lines.
-			return nil, fmt.Errorf("--web.config.file=%s: %s", file, strings.Join(strings.Fields(err.Error()), " "))
-		}
+	if err := checkWebConfig(o.web); err != nil {
+		return nil, err
 	}
 	if o.configCheck {
 		if err := checkConfiguration(o); err != nil {

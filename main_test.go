@@ -998,6 +998,35 @@ func TestWebConfig(t *testing.T) {
 	})
 }
 
+// TestWebConfigThatCannotServe is found by the check as by a start: its cipher suites
+// lack the one that HTTP/2 insists on.
+func TestWebConfigThatCannotServe(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := newAuthority(t).issue(t, "localhost")
+	file := filepath.Join(dir, "web.yml")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("server.crt", string(cert))
+	write("server.key", string(key))
+	const config = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384]\n"
+	write("web.yml", config)
+	_, env := upstream(t, simulator.Config{})
+	for _, args := range [][]string{{"--config.check"}, {"--web.listen-address=127.0.0.1:0"}} {
+		code, stdout, stderr := command(t, env, append(args, "--web.config.file="+file)...)
+		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "clickhouse_postgres_exporter: error: --web.config.file="+file+": http2: TLSConfig.CipherSuites") {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
+		}
+	}
+	write("web.yml", config+"http_server_config:\n  http2: false\n")
+	if code, _, stderr := command(t, env, "--config.check", "--web.config.file="+file); code != 0 {
+		t.Errorf("without HTTP/2: exit code %d, stderr %q", code, stderr)
+	}
+}
+
 // healthcheck runs the command against an exporter that listens on address.
 func healthcheck(t *testing.T, address string, args ...string) (int, string) {
 	t.Helper()
