@@ -322,7 +322,14 @@ func TestUnreadableKeyFile(t *testing.T) {
 	name := filepath.Join(dir, program)
 	copyFile(t, binary, name)
 	cmd := exec.Command(name, "--api.key-id-file="+file, "--api.key-secret-file="+file)
-	cmd.Env = []string{"GORACE=" + quick}
+	coverage := filepath.Join(dir, "coverage")
+	if err := os.Mkdir(coverage, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(coverage, 0o777); err != nil { // beyond the umask
+		t.Fatal(err)
+	}
+	cmd.Env = calm(coverage)
 	cmd.Dir = dir
 	if os.Geteuid() == 0 { // who may read everything
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

@@ -65,6 +65,10 @@ func TestMain(m *testing.M) {
 // quick keeps the race detector from waiting a second at every exit.
 const quick = "atexit_sleep_ms=0"
 
+// calm is what a process needs in its environment lest a test binary of some kind
+// waits, or warns on stderr that its coverage is lost.
+func calm(coverage string) []string { return []string{"GORACE=" + quick, "GOCOVERDIR=" + coverage} }
+
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -571,7 +575,7 @@ func startProcess(t *testing.T, env []string, args ...string) *running {
 	t.Helper()
 	cmd := exec.Command(program, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
 	e := &running{stdout: newOutput(), stderr: newOutput(), process: cmd, ended: make(chan struct{})}
-	cmd.Env = append([]string{"GORACE=" + quick}, env...)
+	cmd.Env = append(calm(t.TempDir()), env...)
 	cmd.Stdout, cmd.Stderr = e.stdout, e.stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
