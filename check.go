@@ -297,7 +297,10 @@ func (x *examination) listServices(ctx context.Context) (selected []api.Service,
 	r := &servicesReport{Total: len(all), ByState: make(map[string]int)}
 	x.report.Services = r
 	for _, s := range all {
-		r.ByState[s.State]++
+		r.ByState[cmp.Or(s.State, "unknown")]++
+		if s.State == "" {
+			x.warn(fmt.Sprintf("the list of services gives no state for %q (%s): its metrics are exported without a postgres_state", s.Name, s.ID))
+		}
 		if x.organization.Selection.Match(s) && x.organization.Shard.Owns(s.ID) {
 			selected = append(selected, s)
 		}

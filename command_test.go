@@ -135,6 +135,14 @@ func TestCheckJudges(t *testing.T) {
 			warnings: []string{"the organization's metrics cover 100 of 101 running services: the exporter reads the others one by one"},
 		},
 		{
+			name: "a service without a state", services: 3,
+			trouble: body(func(list []byte) []byte {
+				return bytes.Replace(list, []byte(`"state":"running"`), []byte(`"state":""`), 1)
+			}, "services"),
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			warnings: []string{`the list of services gives no state for "[^"]+" \([0-9a-f-]{36}\): .*`},
+		},
+		{
 			name: "clocks differ", services: 3,
 			trouble: func(s *simulator.Simulator) {
 				date := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
@@ -314,7 +322,14 @@ func TestUnreadableKeyFile(t *testing.T) {
 	name := filepath.Join(dir, program)
 	copyFile(t, binary, name)
 	cmd := exec.Command(name, "--api.key-id-file="+file, "--api.key-secret-file="+file)
-	cmd.Env = []string{"GORACE=" + quick}
+	coverage := filepath.Join(dir, "coverage")
+	if err := os.Mkdir(coverage, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(coverage, 0o777); err != nil { // beyond the umask
+		t.Fatal(err)
+	}
+	cmd.Env = calm(coverage)
 	cmd.Dir = dir
 	if os.Geteuid() == 0 { // who may read everything
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

@@ -24,6 +24,7 @@ type OrganizationStatus struct {
 	// Error says in plain words what is wrong and what to do, "" if nothing is.
 	Error string `json:"error,omitempty"`
 
+	Discovery CallStatus `json:"discovery"` // of the organization's id; not tried where it is given
 	Inventory CallStatus `json:"inventory"` // the list of services
 	Metrics   CallStatus `json:"metrics"`   // the organization's page
 	Sweep     CallStatus `json:"sweep"`     // the services' own pages
@@ -73,7 +74,8 @@ type CallStatus struct {
 	Tried       bool      `json:"tried"`
 	OK          bool      `json:"ok"` // the latest one worked
 	Error       string    `json:"error,omitempty"`
-	Since       time.Time `json:"since,omitzero"` // it works, or fails, since then
+	Reason      string    `json:"reason,omitempty"` // kind of Error, as in the metrics
+	Since       time.Time `json:"since,omitzero"`   // it works, or fails, since then
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	AgeSeconds  float64   `json:"age_seconds,omitempty"` // since LastSuccess
 }
@@ -132,6 +134,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 	usage := v.config.API.Budget.Usage()
 	o := OrganizationStatus{
 		ID: v.id, Name: cmp.Or(v.config.Name, v.name), Up: v.up,
+		Discovery:      v.discovery.status(now),
 		Inventory:      v.list.status(now),
 		Metrics:        v.organizationPage.status(now),
 		Sweep:          v.servicePages.status(now),
@@ -177,7 +180,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 func (c condition) status(now time.Time) CallStatus {
 	s := CallStatus{Tried: c.tried, OK: c.ok(), Since: c.since.Round(0), LastSuccess: c.lastSuccess.Round(0)}
 	if c.err != nil {
-		s.Error = c.err.Error()
+		s.Error, s.Reason = c.err.Error(), reason(c.err)
 	}
 	if !c.lastSuccess.IsZero() {
 		s.AgeSeconds = age(now, c.lastSuccess).Seconds()

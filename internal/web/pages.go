@@ -95,10 +95,12 @@ func (p *pages) begin(w http.ResponseWriter, r *http.Request) {
 
 // What a scraper announces is believed up to maxAnnounced; defaultAnnounced
 // is assumed of one that says nothing. Of either, answerTime is kept for
-// making, sending and reading the page.
+// making, sending and reading the page. However long a scraper would wait, after
+// maxPatience it is told what there is to say.
 const (
 	maxAnnounced     = 2 * time.Minute
 	defaultAnnounced = 10 * time.Second
+	maxPatience      = 10 * time.Second
 	answerTime       = 500 * time.Millisecond
 )
 
@@ -117,7 +119,7 @@ func announced(h http.Header) time.Duration {
 // patience returns how much of that may go by before an answer is begun.
 func patience(h http.Header) time.Duration {
 	d := announced(h)
-	return max(d-answerTime, d/2)
+	return min(max(d-answerTime, d/2), maxPatience)
 }
 
 // write answers with the documents in the format and encoding that suit the
