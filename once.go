@@ -53,7 +53,7 @@ func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p p
 		_ = polling.Run(ctx) // returns when told to, without an error
 	}()
 	p.during(func() string { return "Reading metrics" }, func() { err = complete(ctx, polling, c.timeout) })
-	var page *exposition.Document
+	var page []*exposition.Document
 	if err == nil {
 		page, err = polling.Page("", "")
 	}
@@ -67,7 +67,8 @@ func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p p
 	if c.format == "openmetrics" {
 		format = exposition.OpenMetrics
 	}
-	for _, chunk := range exposition.Encode(format, exposition.Identity, page).Chunks {
+	var encoder exposition.Encoder
+	for _, chunk := range encoder.Encode(format, exposition.Identity, page...).Chunks {
 		if _, err := stdout.Write(chunk); err != nil {
 			return fmt.Errorf("cannot write the page: %w", err)
 		}

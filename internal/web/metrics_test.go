@@ -16,7 +16,7 @@ import (
 // buggy is a collector with a bug.
 type buggy struct{ *fake }
 
-func (buggy) Page(string, string) (*exposition.Document, error) { panic("index\nout of range") }
+func (buggy) Page(string, string) ([]*exposition.Document, error) { panic("index\nout of range") }
 
 // TestPanic: a bug costs its request only, is counted, and told in one line with the
 // stack.

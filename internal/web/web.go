@@ -33,10 +33,10 @@ import (
 // concurrent use and none of them waits for upstream, but for
 // WaitFirstRefresh.
 type Collector interface {
-	// Page returns the metrics of one service, of an organization when the
+	// Page returns the metrics, in documents without a common family, of one service, of an organization when the
 	// service is "", or of everything when both are "", which cannot fail. The
 	// error is collector.ErrNotFound or *collector.UnavailableError.
-	Page(org, service string) (*exposition.Document, error)
+	Page(org, service string) ([]*exposition.Document, error)
 	// WaitFirstRefresh returns nil as soon as every organization has been
 	// polled once, successfully or not, and an error when ctx ends sooner.
 	WaitFirstRefresh(ctx context.Context) error
@@ -114,7 +114,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the status page: %w", err)
 	}
-	p := &pages{collector: o.Collector, preferOpenMetrics: o.PreferOpenMetrics}
+	p := &pages{collector: o.Collector, encoder: &exposition.Encoder{}, preferOpenMetrics: o.PreferOpenMetrics}
 	if o.Own != nil {
 		p.own = &ownMetrics{gatherer: o.Own, logger: o.Logger}
 	}

@@ -69,10 +69,10 @@ type fake struct {
 	wait  func(context.Context) error
 }
 
-func (f *fake) Page(org, service string) (*exposition.Document, error) {
+func (f *fake) Page(org, service string) ([]*exposition.Document, error) {
 	text, ok := f.pages[[2]string{org, service}]
 	if ok || org == "" {
-		return document(text), nil
+		return []*exposition.Document{exposition.NewDocument(families(text))}, nil
 	}
 	if f.err != nil {
 		return nil, f.err
@@ -113,14 +113,6 @@ func families(text string) []*dto.MetricFamily {
 		out = append(out, byName[name])
 	}
 	return out
-}
-
-func document(text string) *exposition.Document {
-	block, err := exposition.NewBlock(families(text))
-	if err != nil {
-		panic(err)
-	}
-	return exposition.Merge(exposition.Part{Block: block})
 }
 
 func own(text string) prometheus.Gatherer {
