@@ -226,11 +226,15 @@ func (s *Simulator) Rename(id, name string) bool {
 }
 
 // SetState puts a service into any state, also one that the API does not document, until
-// further notice. Counters begin anew when a service becomes running that was not.
+// further notice. Counters begin anew when a service becomes running that was not. One that
+// is creating was created now.
 func (s *Simulator) SetState(id, state string) bool {
 	return s.change(id, func(v *service, now time.Time) {
 		if state == stateRunning && !v.running(now) {
 			v.boot = now
+		}
+		if state == stateCreating {
+			v.createdAt = now.UTC().Truncate(time.Second)
 		}
 		v.phases = []phase{{now, state}}
 	})
