@@ -58,7 +58,7 @@ type phase struct {
 }
 
 // service is one service's record. A record never changes once it is in the fleet: a change
-// puts an altered copy in its place. So that a refresh is a list of records, pages are drawn
+// puts an altered copy in its place. So a refresh is a list of records, pages are rendered
 // without a lock, and what was true at the last refresh stays true until the next.
 type service struct {
 	id        string

@@ -132,8 +132,8 @@ type Simulator struct {
 	keys         map[string]Key
 	fleet        fleet
 	limiter      limiter
-	views        []*view // captured, oldest first
-	drawing      drawing // of the latest
+	views        []*view          // captured, oldest first
+	latestPage   organizationPage // of the latest view
 	noTickBefore time.Time
 	requestIDs   uint64
 	faults       []*fault
@@ -347,7 +347,7 @@ type Request struct {
 	ServiceID string // "" where the path has none
 	KeyID     string // as sent, valid or not
 	Status    int    // 0 when no answer was given
-	Fault     string // name of the fault that befell it, or ""
+	Fault     string // name of the fault that applied to it, or ""
 	UserAgent string
 }
 

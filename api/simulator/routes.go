@@ -1,0 +1,86 @@
+package simulator
+
+import (
+	"slices"
+	"strings"
+)
+
+// Names of endpoints, in Request, Fault and Key.
+const (
+	endpointOrganizations       = "organizations"
+	endpointServices            = "services"
+	endpointService             = "service"
+	endpointConfig              = "service_config"
+	endpointOrganizationMetrics = "organization_metrics"
+	endpointServiceMetrics      = "service_metrics"
+	endpointState               = "service_state"
+	endpointPassword            = "service_password"
+	endpointReplica             = "service_replica"
+	endpointRestore             = "service_restore"
+	endpointCertificates        = "service_certificates"
+	endpointTimeSeries          = "service_timeseries"
+	endpointSlowQueries         = "service_slow_queries"
+	endpointUnknown             = "unknown"
+)
+
+// handler answers a call that is authorized, within the rate limit, and about this
+// organization. Under the lock, it returns a result for the envelope, nil for none, or an
+// answer of its own.
+type handler func(*Simulator, *call) (any, error)
+
+type route struct {
+	endpoint string
+	pattern  []string // segments; {org}, {id} and {query} match any
+	methods  map[string]handler
+}
+
+func newRoutes() []route {
+	const organizations, postgres, id = "v1/organizations", "v1/organizations/{org}/postgres", "v1/organizations/{org}/postgres/{id}"
+	var all []route
+	add := func(path, endpoint string, methods map[string]handler) {
+		all = append(all, route{endpoint, strings.Split(path, "/"), methods})
+	}
+	add(organizations, endpointOrganizations, map[string]handler{"GET": (*Simulator).listOrganizations})
+	add(postgres, endpointServices, map[string]handler{"GET": (*Simulator).listServices, "POST": (*Simulator).createService})
+	add(postgres+"/prometheus", endpointOrganizationMetrics, map[string]handler{"GET": (*Simulator).organizationMetrics})
+	add(id, endpointService, map[string]handler{"GET": (*Simulator).getService, "PATCH": (*Simulator).patchService, "DELETE": (*Simulator).deleteService})
+	add(id+"/prometheus", endpointServiceMetrics, map[string]handler{"GET": (*Simulator).serviceMetrics})
+	add(id+"/config", endpointConfig, map[string]handler{"GET": (*Simulator).getConfig, "POST": (*Simulator).replaceConfig, "PATCH": (*Simulator).patchConfig})
+	add(id+"/state", endpointState, map[string]handler{"PATCH": (*Simulator).commandState})
+	add(id+"/password", endpointPassword, map[string]handler{"PATCH": (*Simulator).setPassword})
+	add(id+"/readReplica", endpointReplica, map[string]handler{"POST": (*Simulator).createReplica})
+	add(id+"/restoredService", endpointRestore, map[string]handler{"POST": (*Simulator).restoreService})
+	add(id+"/caCertificates", endpointCertificates, map[string]handler{"GET": (*Simulator).getCertificates})
+	add(id+"/metrics", endpointTimeSeries, map[string]handler{"GET": (*Simulator).timeSeries})
+	add(id+"/slowQueryPatterns", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQueries})
+	add(id+"/slowQueryPatterns/{query}", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQueries})
+	return all
+}
+
+// match finds the route of a path, and fills what the path names.
+func (s *Simulator) match(c *call) *route {
+	segments := strings.Split(strings.TrimPrefix(c.URL.Path, "/"), "/")
+	for i := range s.routes {
+		r := &s.routes[i]
+		if len(r.pattern) != len(segments) {
+			continue
+		}
+		var org, id string
+		if slices.EqualFunc(r.pattern, segments, func(pattern, segment string) bool {
+			switch pattern {
+			case "{org}":
+				org = segment
+			case "{id}":
+				id = segment
+			case "{query}":
+			default:
+				return pattern == segment
+			}
+			return segment != ""
+		}) {
+			c.org, c.id = org, id
+			return r
+		}
+	}
+	return &route{endpoint: endpointUnknown}
+}

@@ -1,0 +1,186 @@
+package simulator
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const createdAtFormat = "2006-01-02T15:04:05-07:00"
+
+// serviceJSON is a service in a list. The fields that only one service's own answer has are
+// pointers, so that they can be absent.
+type serviceJSON struct {
+	ID               string    `json:"id"`
+	Name             string    `json:"name"`
+	Provider         string    `json:"provider"`
+	Region           string    `json:"region"`
+	PostgresVersion  string    `json:"postgresVersion"`
+	Size             string    `json:"size"`
+	StorageSize      int       `json:"storageSize,omitempty"`
+	HAType           string    `json:"haType"`
+	Tags             []tagJSON `json:"tags"`
+	ConnectionString string    `json:"connectionString,omitempty"`
+	Username         string    `json:"username,omitempty"`
+	Password         string    `json:"password,omitempty"`
+	Hostname         string    `json:"hostname,omitempty"`
+	IsPrimary        bool      `json:"isPrimary"`
+	State            string    `json:"state"`
+	CreatedAt        string    `json:"createdAt"`
+}
+
+type tagJSON struct {
+	Key   string `json:"key"`
+	Value string `json:"value,omitempty"`
+}
+
+func (s *Simulator) listed(v *service, now time.Time) serviceJSON {
+	j := serviceJSON{
+		ID: v.id, Name: v.name, Provider: provider, Region: v.region, PostgresVersion: v.version, Size: v.size,
+		StorageSize: v.spec.storageGiB, HAType: v.haType, Tags: make([]tagJSON, len(v.tags)),
+		IsPrimary: v.primary, State: v.stateAt(now), CreatedAt: v.createdAt.UTC().Format(createdAtFormat),
+	}
+	if s.config.OmitStorageSize {
+		j.StorageSize = 0
+	}
+	for i, t := range v.tags {
+		j.Tags[i] = tagJSON(t)
+	}
+	return j
+}
+
+func (s *Simulator) detailed(v *service, now time.Time) serviceJSON {
+	j := s.listed(v, now)
+	j.Username, j.Hostname = username, v.hostname()
+	return j
+}
+
+func (s *Simulator) listServices(c *call) (any, error) {
+	list := []serviceJSON{}
+	for _, v := range s.fleet.live(c.now) {
+		if c.key.sees(v.id) {
+			list = append(list, s.listed(v, c.now))
+		}
+	}
+	return list, nil
+}
+
+// service finds the service that the path names.
+func (s *Simulator) service(c *call) (*service, error) {
+	v, ok := s.fleet.get(strings.ToLower(c.id))
+	if !ok || v.stateAt(c.now) == stateGone || !c.key.sees(v.id) {
+		return nil, notFound("no Postgres service %s in this organization", c.id)
+	}
+	return v, nil
+}
+
+// changeable finds the service that the path names, to be changed: one that is not on its way
+// out. The copy is the caller's, to be put in the fleet.
+func (s *Simulator) changeable(c *call) (service, error) {
+	v, err := s.service(c)
+	if err != nil {
+		return service{}, err
+	}
+	if v.stateAt(c.now) == stateDeleting {
+		return service{}, badRequest("the service is being deleted")
+	}
+	return *v, nil
+}
+
+// put makes a change known; see capture.
+func (s *Simulator) put(c *call, v *service) {
+	s.capture(c.now)
+	s.fleet.put(v)
+}
+
+// add completes a service that a request creates, and puts it in the fleet.
+func (s *Simulator) add(c *call, v *service, states ...string) {
+	s.fleet.created++
+	v.key = hash(s.config.Seed, "created "+strconv.Itoa(s.fleet.created))
+	v.id, v.index = uuid(v.key), -1
+	v.createdAt = c.now.UTC().Truncate(time.Second)
+	v.boot = c.now.Add(s.config.CreateDelay)
+	v.phases = nil
+	for i, state := range states {
+		v.phases = append(v.phases, phase{c.now.Add(s.config.CreateDelay * time.Duration(i) / time.Duration(len(states))), state})
+	}
+	v.phases = append(v.phases, phase{v.boot, stateRunning})
+	v.complete()
+	s.put(c, v)
+}
+
+func (s *Simulator) createService(c *call) (any, error) {
+	if len(c.key.Services) > 0 {
+		return nil, &refusal{status: http.StatusForbidden, message: "FORBIDDEN: the API key is not allowed to do this"}
+	}
+	d := parseDocument(c.body, "name", "provider", "region", "size", "postgresVersion", "haType", "tags", "pgConfig", "pgBouncerConfig")
+	d.require("name", "provider", "region", "size")
+	v := &service{primary: true}
+	v.name = d.name()
+	d.choice("provider", "", provider)
+	v.region = d.choice("region", "", regions)
+	v.size = d.size()
+	v.version = d.choice("postgresVersion", defaultVersion, versions)
+	v.haType = d.choice("haType", defaultHAType, haTypes)
+	v.tags, v.pgConfig, v.bouncerConfig = d.tags(), d.pgConfig(false), d.bouncerConfig(false)
+	if d.err != nil {
+		return nil, badRequest("%v", d.err)
+	}
+	s.add(c, v, stateCreating)
+	j := s.detailed(v, c.now)
+	j.Password, j.ConnectionString = v.password, v.connectionString()
+	return j, nil
+}
+
+func (s *Simulator) getService(c *call) (any, error) {
+	v, err := s.service(c)
+	if err != nil {
+		return nil, err
+	}
+	return s.detailed(v, c.now), nil
+}
+
+// patchService applies a JSON merge patch (RFC 7396): what it does not name stays, a list is
+// replaced as a whole, and null empties the one field that can be empty.
+func (s *Simulator) patchService(c *call) (any, error) {
+	v, err := s.changeable(c)
+	if err != nil {
+		return nil, err
+	}
+	d := parseDocument(c.body, "name", "size", "haType", "tags")
+	if d.has("name") {
+		v.name = d.name()
+	}
+	resized := d.has("size") && d.size() != v.size
+	if d.has("size") {
+		v.size = d.size()
+	}
+	v.haType = d.choice("haType", v.haType, haTypes)
+	if d.has("tags") {
+		v.tags = d.tags()
+	}
+	if state := v.stateAt(c.now); resized && state != stateRunning {
+		d.fail("size can change only while the service is running, and it is %s", state)
+	}
+	if d.err != nil {
+		return nil, badRequest("%v", d.err)
+	}
+	changed := &v
+	if resized { // another machine, which starts with counters of its own
+		v.spec, _ = machineOf(v.size)
+		changed = v.restart(c.now, s.config.RestartDelay)
+	}
+	s.put(c, changed)
+	return s.detailed(changed, c.now), nil
+}
+
+func (s *Simulator) deleteService(c *call) (any, error) {
+	v, err := s.changeable(c)
+	if err != nil {
+		return nil, err
+	}
+	v.phases = []phase{{c.now, stateDeleting}, {c.now.Add(s.config.DeleteDelay), stateGone}}
+	s.put(c, &v)
+	return nil, nil
+}
