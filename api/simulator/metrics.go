@@ -209,3 +209,8 @@ func (p *profile) used(age float64) float64 {
 func milliseconds(seconds float64) float64 { return math.Floor(seconds*1000) / 1000 }
 
 func hundredths(percent float64) float64 { return math.Round(percent*100) / 100 }
+
+// seconds is t as the values see it.
+func seconds(t time.Time) float64 {
+	return float64(t.Unix()) + float64(t.Nanosecond())/1e9
+}
