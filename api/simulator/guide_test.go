@@ -189,7 +189,13 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	l := newLab(t, simulator.Config{Services: 1})
+	l := newLab(t, simulator.Config{Services: 4})
+	created := l.want(200, "POST", l.org(""), `{"name":"n","provider":"aws","region":"us-east-1","size":"r6gd.large"}`).result(t)["id"].(string)
+	for _, id := range []string{created, l.Services()[3].ID} {
+		if r := l.want(200, "GET", l.org("/"+id+"/config"), ""); !strings.HasPrefix(string(r.body), `{"result":{"pgConfig":{},"pgBouncerConfig":{}},`) {
+			t.Errorf("nothing was set, and there is: %s", r.body)
+		}
+	}
 	path := l.org("/" + l.Services()[0].ID + "/config")
 	if config := l.want(200, "GET", path, "").result(t); config["pgConfig"].(map[string]any)["max_connections"] == nil {
 		t.Errorf("config: %v", config)

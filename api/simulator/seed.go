@@ -25,7 +25,8 @@ const (
 )
 
 // member returns service number index of the fleet that the seed defines: a pure function of
-// seed, index and epoch, whatever was made or deleted meanwhile.
+// seed, index and epoch, whatever was made or deleted meanwhile. Of every five, the first three
+// have settings.
 func (c *Config) member(index int) *service {
 	key := hash(c.Seed, "service "+strconv.Itoa(index))
 	v := &service{
@@ -79,5 +80,13 @@ func (c *Config) member(index int) *service {
 	}
 	v.phases = []phase{{v.createdAt, state}}
 	v.complete()
+	if index%5 < 3 {
+		connections := min(100*v.spec.cores, 1000)
+		v.pgConfig["max_connections"] = strconv.Itoa(connections)
+		if v.key%2 == 0 { // the API answers with either
+			v.pgConfig["max_connections"] = connections
+		}
+		v.bouncerConfig["default_pool_size"] = "16"
+	}
 	return v
 }

@@ -143,21 +143,19 @@ func (v *service) complete() {
 	if v.password == "" {
 		v.password = newPassword(hash(v.key, "password"))
 	}
-	if len(v.pgConfig) == 0 {
-		connections := min(100*v.spec.cores, 1000)
-		v.pgConfig = map[string]any{"max_connections": strconv.Itoa(connections)}
-		if v.key%2 == 0 { // upstream answers with either
-			v.pgConfig["max_connections"] = connections
-		}
+	if v.pgConfig == nil {
+		v.pgConfig = map[string]any{}
 	}
-	if len(v.bouncerConfig) == 0 {
-		v.bouncerConfig = map[string]any{"default_pool_size": "16"}
+	if v.bouncerConfig == nil {
+		v.bouncerConfig = map[string]any{}
 	}
 	v.maxConnections = maxConnections(v.pgConfig, v.spec)
 	v.profile = newProfile(v.key, v.region, v.primary)
 }
 
-// maxConnections reads the setting as given, a number or a string.
+// maxConnections reads the setting as given, a number or a string. Where it is not set, what
+// is returned is this package's own choice of how many clients come: nothing tells the API's
+// default, and no answer says it.
 func maxConnections(pgConfig map[string]any, spec machine) int {
 	if n, err := strconv.Atoi(fmt.Sprint(pgConfig["max_connections"])); err == nil && n > 0 {
 		return n
