@@ -60,6 +60,8 @@ func newDemo(o *options) (*demo, error) {
 		CreateDelay:     3 * demoInterval,
 		RestartDelay:    2 * demoInterval,
 		DeleteDelay:     2 * demoInterval,
+		BackupDelay:     3 * demoInterval,
+		ChangeDelay:     2 * demoInterval,
 		RateLimit:       o.rate.limit,
 		RateWindow:      o.rate.window,
 	})

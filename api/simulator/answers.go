@@ -45,6 +45,16 @@ func envelope(c *call, result any) answer {
 	}{result, c.requestID, http.StatusOK})
 }
 
+// paged is an envelope of a list that comes in pages.
+type paged struct {
+	Result     any     `json:"result"`
+	RequestID  string  `json:"requestId"`
+	Status     int     `json:"status"`
+	Limit      int     `json:"limit"`
+	TotalCount *int    `json:"totalCount"`
+	NextCursor *string `json:"nextCursor"`
+}
+
 func errorAnswer(c *call, err error) answer {
 	status, header := http.StatusInternalServerError, http.Header(nil)
 	var r *refusal

@@ -26,6 +26,13 @@
 // refresh reports nothing yet, which is an empty page of its own and no line in the
 // organization's.
 //
+// # Backups
+//
+// The first backup of a primary is complete Config.BackupDelay after it runs; until then no
+// read replica can be made of it. More follow once a day, in whatever state the service is,
+// until StopBackups lets them fail, and each is retained for seven days. No source says what a
+// read replica tells of backups; here it has none.
+//
 // # Access
 //
 // A request without a valid key is answered 401 and counts for no rate limit. A request with

@@ -143,7 +143,7 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	}
 	id := create("none")
 	l.want(400, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy"}`) // still creating
-	l.clock.Advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay + simulator.DefaultBackupDelay)
 
 	replica := l.want(200, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy","tags":[{"key":"ro"}]}`).result(t)
 	if replica["isPrimary"] != false || replica["region"] != "eu-west-1" || replica["state"] != "creating" || replica["password"] != nil {
@@ -157,7 +157,6 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	for _, refused := range []struct{ id, command, message string }{
 		{id, "promote", "BAD_REQUEST: command promote is for a read replica, and the service is a primary"},
 		{copied, "switchover", "BAD_REQUEST: command switchover is for a primary, and the service is a read replica"},
-		{id, "switchover", "BAD_REQUEST: command switchover needs a standby, and haType is none"},
 		{id, "explode", `BAD_REQUEST: command must be one of restart, promote, switchover, and is "explode"`},
 	} {
 		if r := command(refused.id, refused.command); r.status != 400 || r.error(t) != refused.message {
@@ -168,10 +167,12 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	if r := command(copied, "promote"); r.status != 200 || r.result(t)["isPrimary"] != true {
 		t.Errorf("promote: %s", r.body)
 	}
-	standby := create("async")
-	l.clock.Advance(simulator.DefaultCreateDelay)
-	if r := command(standby, "switchover"); r.status != 200 || r.result(t)["state"] != "restarting" {
-		t.Errorf("switchover: %s", r.body)
+	for _, haType := range []string{"none", "async"} {
+		standby := create(haType)
+		l.clock.Advance(simulator.DefaultCreateDelay)
+		if r := command(standby, "switchover"); r.status != 200 || r.result(t)["state"] != "restarting" || r.result(t)["id"] != standby {
+			t.Errorf("switchover: %s", r.body)
+		}
 	}
 
 	l.want(400, "POST", l.org("/"+id+"/restoredService"), `{"name":"back","restoreTarget":"2031-01-01T00:00:00Z"}`)

@@ -124,6 +124,10 @@ func TestValidation(t *testing.T) {
 		{"POST", l.org(""), create(`}`, `,"haType":"some"}`), `haType must be one of none, async, sync, and is "some"`},
 		{"POST", l.org(""), create(`}`, `,"pgConfig":{"fsync":"off"}}`), "pgConfig.fsync is not a parameter that can be set"},
 		{"POST", l.org(""), create(`}`, `,"colour":"red"}`), "colour is not a known field: use name, provider, region, size, postgresVersion, haType, tags, pgConfig, pgBouncerConfig"},
+		{"POST", l.org(""), create(`}`, `,"pgConfig":{}}`), "pgConfig must not be empty: leave it out"},
+		{"POST", l.org(""), create(`}`, `,"pgBouncerConfig":{}}`), "pgBouncerConfig must not be empty: leave it out"},
+		{"POST", service + "/readReplica", `{"name":"n","pgConfig":{}}`, "pgConfig must not be empty: leave it out"},
+		{"POST", service + "/restoredService", `{"name":"n","restoreTarget":"2026-06-10T00:00:00Z","pgBouncerConfig":{}}`, "pgBouncerConfig must not be empty: leave it out"},
 		{"PATCH", service, `{"name":null}`, "name must be a string"},
 		{"PATCH", service, `{"region":"us-east-1"}`, "region is not a known field: use name, size, haType, tags"},
 		{"PATCH", service, `{"tags":{}}`, "tags must be a list of objects with key and, optionally, value"},
@@ -203,7 +207,7 @@ func TestPatch(t *testing.T) {
 	}
 	l.want(200, "DELETE", l.org("/"+id), "")
 	l.want(400, "PATCH", l.org("/"+id), `{"name":"three"}`)
-	l.want(400, "DELETE", l.org("/"+id), "")
+	l.want(404, "DELETE", l.org("/"+id), "")
 }
 
 // The documented rate: ten in any ten seconds, for each key by itself.

@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"maps"
 	"time"
 )
 
@@ -18,8 +19,6 @@ func (s *Simulator) commandState(c *call) (any, error) {
 		d.fail("command promote is for a read replica, and the service is a primary")
 	case command == "switchover" && !v.primary:
 		d.fail("command switchover is for a primary, and the service is a read replica")
-	case command == "switchover" && v.haType == defaultHAType:
-		d.fail("command switchover needs a standby, and haType is %s", defaultHAType)
 	case state != stateRunning && (command != "restart" || state != stateUnavailable):
 		d.fail("command %s needs a service that is running, and this one is %s", command, state)
 	}
@@ -29,7 +28,8 @@ func (s *Simulator) commandState(c *call) (any, error) {
 	changed := &v
 	switch command {
 	case "promote":
-		v.primary = true
+		v.primary, v.parent = true, ""
+		v.firstBackup = c.now.Add(s.config.BackupDelay)
 		v.profile = newProfile(v.key, v.region, true)
 		// The replica wrote nothing; what it writes from now on counts from now on.
 		v.boot = c.now
@@ -44,6 +44,9 @@ func (s *Simulator) setPassword(c *call) (any, error) {
 	v, err := s.changeable(c)
 	if err != nil {
 		return nil, err
+	}
+	if !v.primary {
+		return nil, badRequest("the password of a read replica is that of its primary: change it there")
 	}
 	d := parseDocument(c.body, "password")
 	password := d.password()
@@ -71,11 +74,21 @@ func (s *Simulator) createReplica(c *call) (any, error) {
 	d.require("name")
 	v := &service{
 		name: d.name(), region: parent.region, size: parent.size, version: parent.version, haType: defaultHAType,
-		password: parent.password, tags: d.tags(), pgConfig: d.pgConfig(false), bouncerConfig: d.bouncerConfig(false),
+		parent: parent.id, password: parent.password, tags: d.tags(),
+	}
+	v.pgConfig, v.bouncerConfig = d.initialConfig()
+	if v.pgConfig == nil {
+		v.pgConfig = maps.Clone(parent.pgConfig)
+	}
+	if v.bouncerConfig == nil {
+		v.bouncerConfig = maps.Clone(parent.bouncerConfig)
 	}
 	switch state := parent.stateAt(c.now); {
 	case !parent.primary:
 		d.fail("the service is a read replica itself: use its primary")
+	case len(parent.backups(c.now)) == 0:
+		// Clients wait as long as they read these words.
+		d.fail("Parent server is not ready for read replicas. There are no backups, yet.")
 	case state != stateRunning:
 		d.fail("the service must be running, and is %s", state)
 	}
@@ -95,11 +108,14 @@ func (s *Simulator) restoreService(c *call) (any, error) {
 	d.require("name", "restoreTarget")
 	v := &service{
 		name: d.name(), region: source.region, size: source.size, version: source.version, haType: source.haType,
-		primary: true, password: source.password,
-		tags: d.tags(), pgConfig: d.pgConfig(false), bouncerConfig: d.bouncerConfig(false),
+		primary: true, password: source.password, tags: d.tags(),
 	}
-	if target := d.time("restoreTarget"); target.Before(source.createdAt) || target.After(c.now) {
-		d.fail("restoreTarget must be between %s, when the service was created, and now", source.createdAt.UTC().Format(time.RFC3339))
+	v.pgConfig, v.bouncerConfig = d.initialConfig()
+	target, backups := d.time("restoreTarget"), source.backups(c.now)
+	if len(backups) == 0 {
+		d.fail("the service has no backup to restore")
+	} else if earliest := backups[len(backups)-1]; target.Before(earliest) || target.After(c.now) {
+		d.fail("restoreTarget must be between %s, the earliest restore time, and now", earliest.Format(time.RFC3339))
 	}
 	if d.err != nil {
 		return nil, badRequest("%v", d.err)

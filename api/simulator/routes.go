@@ -11,6 +11,7 @@ const (
 	endpointServices            = "services"
 	endpointService             = "service"
 	endpointConfig              = "service_config"
+	endpointBackups             = "service_backups"
 	endpointOrganizationMetrics = "organization_metrics"
 	endpointServiceMetrics      = "service_metrics"
 	endpointState               = "service_state"
@@ -46,6 +47,7 @@ func newRoutes() []route {
 	add(id, endpointService, map[string]handler{"GET": (*Simulator).getService, "PATCH": (*Simulator).patchService, "DELETE": (*Simulator).deleteService})
 	add(id+"/prometheus", endpointServiceMetrics, map[string]handler{"GET": (*Simulator).serviceMetrics})
 	add(id+"/config", endpointConfig, map[string]handler{"GET": (*Simulator).getConfig, "POST": (*Simulator).replaceConfig, "PATCH": (*Simulator).patchConfig})
+	add(id+"/backups", endpointBackups, map[string]handler{"GET": (*Simulator).listBackups})
 	add(id+"/state", endpointState, map[string]handler{"PATCH": (*Simulator).commandState})
 	add(id+"/password", endpointPassword, map[string]handler{"PATCH": (*Simulator).setPassword})
 	add(id+"/readReplica", endpointReplica, map[string]handler{"POST": (*Simulator).createReplica})

@@ -68,6 +68,9 @@ func (c *Config) member(index int) *service {
 		v.name, v.region, v.size, v.version = parent.name+"-replica", parent.region, parent.size, parent.version
 		v.haType, v.primary = defaultHAType, false
 		v.createdAt = parent.createdAt.Add(time.Hour)
+		v.parent = parent.id
+	} else {
+		v.firstBackup = v.createdAt.Add(10 * time.Minute)
 	}
 	v.boot = v.createdAt.Add(time.Duration(unit(hash(key, "boot")) * float64(c.Epoch.Sub(v.createdAt)))).Truncate(time.Second)
 

@@ -78,6 +78,15 @@ type service struct {
 	// boot is when the counters began to count, in the future while the service restarts.
 	boot time.Time
 
+	// parent is the id of the primary that a read replica follows, "" for a primary. No answer
+	// tells it.
+	parent string
+	// firstBackup is when the first backup is complete. It is zero for a read replica, whose
+	// backups are not known.
+	firstBackup time.Time
+	// backupsEnd is when backups began to fail, zero while they do not.
+	backupsEnd time.Time
+
 	pgConfig, bouncerConfig map[string]any
 	// maxConnections is the value in force; pgConfig may hold one that awaits a restart.
 	maxConnections int

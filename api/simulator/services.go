@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -9,8 +10,7 @@ import (
 
 const createdAtFormat = "2006-01-02T15:04:05-07:00"
 
-// serviceJSON is a service in a list. The fields that only one service's own answer has are
-// pointers, so that they can be absent.
+// serviceJSON is a service in a list; in one service's own answer it has more fields.
 type serviceJSON struct {
 	ID               string    `json:"id"`
 	Name             string    `json:"name"`
@@ -28,6 +28,8 @@ type serviceJSON struct {
 	IsPrimary        bool      `json:"isPrimary"`
 	State            string    `json:"state"`
 	CreatedAt        string    `json:"createdAt"`
+
+	EarliestRestoreTime string `json:"earliestRestoreTime,omitempty"`
 }
 
 type tagJSON struct {
@@ -106,6 +108,9 @@ func (s *Simulator) add(c *call, v *service, states ...string) {
 		v.phases = append(v.phases, phase{c.now.Add(s.config.CreateDelay * time.Duration(i) / time.Duration(len(states))), state})
 	}
 	v.phases = append(v.phases, phase{v.boot, stateRunning})
+	if v.primary {
+		v.firstBackup = v.boot.Add(s.config.BackupDelay)
+	}
 	v.complete()
 	s.put(c, v)
 }
@@ -123,7 +128,8 @@ func (s *Simulator) createService(c *call) (any, error) {
 	v.size = d.size()
 	v.version = d.choice("postgresVersion", defaultVersion, versions)
 	v.haType = d.choice("haType", defaultHAType, haTypes)
-	v.tags, v.pgConfig, v.bouncerConfig = d.tags(), d.pgConfig(false), d.bouncerConfig(false)
+	v.tags = d.tags()
+	v.pgConfig, v.bouncerConfig = d.initialConfig()
 	if d.err != nil {
 		return nil, badRequest("%v", d.err)
 	}
@@ -138,7 +144,11 @@ func (s *Simulator) getService(c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.detailed(v, c.now), nil
+	j := s.detailed(v, c.now)
+	if all := v.backups(c.now); len(all) > 0 {
+		j.EarliestRestoreTime = all[len(all)-1].Format(time.RFC3339)
+	}
+	return j, nil
 }
 
 // patchService applies a JSON merge patch (RFC 7396): what it does not name stays, a list is
@@ -149,6 +159,9 @@ func (s *Simulator) patchService(c *call) (any, error) {
 		return nil, err
 	}
 	d := parseDocument(c.body, "name", "size", "haType", "tags")
+	if !v.primary && (d.has("size") || d.has("haType") || d.has("tags")) {
+		return nil, badRequest("Read replicas cannot be modified directly! Please modify the parent database instead.")
+	}
 	if d.has("name") {
 		v.name = d.name()
 	}
@@ -175,10 +188,19 @@ func (s *Simulator) patchService(c *call) (any, error) {
 	return s.detailed(changed, c.now), nil
 }
 
+// deleteService refuses a primary until its last replica is gone. That is upstream's way, and
+// no source says by which status and text.
 func (s *Simulator) deleteService(c *call) (any, error) {
-	v, err := s.changeable(c)
+	found, err := s.service(c)
 	if err != nil {
 		return nil, err
+	}
+	v := *found
+	if v.stateAt(c.now) == stateDeleting {
+		return nil, notFound("the Postgres service %s is being deleted", c.id)
+	}
+	if slices.ContainsFunc(s.fleet.live(c.now), func(r *service) bool { return r.parent == v.id }) {
+		return nil, &refusal{status: http.StatusConflict, message: "CONFLICT: read replicas depend on the service: delete each replica first"}
 	}
 	v.phases = []phase{{c.now, stateDeleting}, {c.now.Add(s.config.DeleteDelay), stateGone}}
 	s.put(c, &v)

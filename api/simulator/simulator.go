@@ -16,6 +16,8 @@ const (
 	DefaultCreateDelay     = 2 * time.Minute
 	DefaultRestartDelay    = 30 * time.Second
 	DefaultDeleteDelay     = time.Minute
+	DefaultBackupDelay     = time.Minute
+	DefaultChangeDelay     = 15 * time.Second
 	DefaultLogSize         = 10_000
 
 	// DefaultRateLimit and DefaultRateWindow are what the API documents. They are no default of
@@ -63,6 +65,9 @@ type Config struct {
 
 	// How long a service is creating, restarting and deleting. Less than zero: no time at all.
 	CreateDelay, RestartDelay, DeleteDelay time.Duration
+	// BackupDelay is how long after it runs a service has its first backup, ChangeDelay how long
+	// a change of size or haType is queued. Less than zero: no time at all.
+	BackupDelay, ChangeDelay time.Duration
 
 	// LogSize is how many requests Requests remembers.
 	LogSize int
@@ -93,6 +98,8 @@ func (c Config) withDefaults() Config {
 	c.CreateDelay = max(cmp.Or(c.CreateDelay, DefaultCreateDelay), 0)
 	c.RestartDelay = max(cmp.Or(c.RestartDelay, DefaultRestartDelay), 0)
 	c.DeleteDelay = max(cmp.Or(c.DeleteDelay, DefaultDeleteDelay), 0)
+	c.BackupDelay = max(cmp.Or(c.BackupDelay, DefaultBackupDelay), 0)
+	c.ChangeDelay = max(cmp.Or(c.ChangeDelay, DefaultChangeDelay), 0)
 	if c.LogSize <= 0 {
 		c.LogSize = DefaultLogSize
 	}
@@ -227,14 +234,17 @@ func (s *Simulator) Rename(id, name string) bool {
 
 // SetState puts a service into any state, also one that the API does not document, until
 // further notice. Counters begin anew when a service becomes running that was not. One that
-// is creating was created now.
+// is creating was created now, and has no backup.
 func (s *Simulator) SetState(id, state string) bool {
 	return s.change(id, func(v *service, now time.Time) {
 		if state == stateRunning && !v.running(now) {
 			v.boot = now
 		}
-		if state == stateCreating {
-			v.createdAt = now.UTC().Truncate(time.Second)
+		switch {
+		case state == stateCreating:
+			v.createdAt, v.firstBackup = now.UTC().Truncate(time.Second), time.Time{}
+		case state == stateRunning && v.primary && v.firstBackup.IsZero():
+			v.firstBackup = now.Add(s.config.BackupDelay)
 		}
 		v.phases = []phase{{now, state}}
 	})
@@ -255,6 +265,11 @@ func (s *Simulator) SetSize(id, size string) bool {
 			v.spec = machine{cores: 1, memoryGiB: 8, storageGiB: 59}
 		}
 	})
+}
+
+// StopBackups lets all further backups of a service fail.
+func (s *Simulator) StopBackups(id string) bool {
+	return s.change(id, func(v *service, now time.Time) { v.backupsEnd = now })
 }
 
 // Delete removes a service at once, as if its deletion had come to an end.
@@ -339,9 +354,9 @@ func (s *Simulator) RotateKey(id, secret string) {
 type Request struct {
 	Time         time.Time
 	Method, Path string
-	// Endpoint is organizations, services, service, service_config, organization_metrics,
-	// service_metrics, or for what only the walk-through calls: service_state,
-	// service_password, service_replica, service_restore, service_certificates,
+	// Endpoint is organizations, services, service, service_config, service_backups,
+	// organization_metrics, service_metrics, or for what only people and other clients call:
+	// service_state, service_password, service_replica, service_restore, service_certificates,
 	// service_timeseries, service_slow_queries. It is "unknown" for other paths.
 	Endpoint  string
 	ServiceID string // "" where the path has none

@@ -316,6 +316,18 @@ func (d *document) bouncerConfig(patch bool) map[string]any {
 	return config
 }
 
+// initialConfig reads the settings of a new service. A map may be absent, and must not be
+// empty then.
+func (d *document) initialConfig() (postgres, bouncer map[string]any) {
+	postgres, bouncer = d.pgConfig(false), d.bouncerConfig(false)
+	for name, config := range map[string]map[string]any{"pgConfig": postgres, "pgBouncerConfig": bouncer} {
+		if d.has(name) && len(config) == 0 {
+			d.fail("%s must not be empty: leave it out", name)
+		}
+	}
+	return postgres, bouncer
+}
+
 // password reads a password. No message repeats it.
 func (d *document) password() string {
 	v := d.text("password")

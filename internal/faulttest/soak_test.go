@@ -48,7 +48,7 @@ func TestSoak(t *testing.T) {
 	u := newUpstream(t, simulator.Config{
 		Services: soakServices, Now: time.Now, RefreshInterval: soakRefresh,
 		RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,
-		CreateDelay: 20 * time.Second, DeleteDelay: 20 * time.Second, RestartDelay: 20 * time.Second,
+		CreateDelay: 20 * time.Second, DeleteDelay: 20 * time.Second, RestartDelay: 20 * time.Second, BackupDelay: 10 * time.Second,
 		LogSize: 100_000,
 	})
 	w := &walk{
