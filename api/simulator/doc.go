@@ -21,7 +21,8 @@
 //
 // A created service is creating until Config.CreateDelay has passed, then running; one that is
 // deleted is deleting for Config.DeleteDelay, then gone: 404. A restart, a switchover and a
-// change of size take Config.RestartDelay, and counters begin anew. A service that is not
+// change of size take Config.RestartDelay, and counters begin anew. A change of size or haType
+// is queued for Config.ChangeDelay before: the service runs with the old values until then. A service that is not
 // running reports PostgresServiceInfo only, with its state; one that was created since the last
 // refresh reports nothing yet, which is an empty page of its own and no line in the
 // organization's.

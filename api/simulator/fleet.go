@@ -13,12 +13,13 @@ type fleet struct {
 	grown, created int
 }
 
-func (f *fleet) get(id string) (*service, bool) {
+// get returns a service as it is at t.
+func (f *fleet) get(id string, t time.Time) (*service, bool) {
 	i, ok := f.position[id]
 	if !ok {
 		return nil, false
 	}
-	return f.services[i], true
+	return f.services[i].at(t), true
 }
 
 // put adds a service, or replaces the one of the same id.
@@ -46,12 +47,12 @@ func (f *fleet) keep(keep func(*service) bool) {
 	}
 }
 
-// live returns the services that exist at t, in order of creation.
+// live returns the services that exist at t, as they are then, in order of creation.
 func (f *fleet) live(t time.Time) []*service {
 	live := make([]*service, 0, len(f.services))
 	for _, v := range f.services {
 		if v.stateAt(t) != stateGone {
-			live = append(live, v)
+			live = append(live, v.at(t))
 		}
 	}
 	return live

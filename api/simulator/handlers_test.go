@@ -191,18 +191,16 @@ func TestPatch(t *testing.T) {
 	for _, step := range []struct{ patch, want string }{
 		{`{}`, `"name":"one",`},
 		{`{"name":"two words"}`, `"name":"two words",`},
-		{`{"haType":"sync"}`, `"haType":"sync","tags":[{"key":"a","value":"1"},{"key":"b"}],`},
 		{`{"tags":[{"key":"c"}]}`, `"tags":[{"key":"c"}],`},
 		{`{"tags":null}`, `"tags":[],`},
 		{`{"size":"r6gd.large"}`, `"state":"running"`},
-		{`{"size":"r6gd.2xlarge"}`, `"size":"r6gd.2xlarge","storageSize":472,`},
 	} {
 		if r := l.want(200, "PATCH", l.org("/"+id), step.patch); !strings.Contains(string(r.body), step.want) {
 			t.Errorf("%s: %s", step.patch, r.body)
 		}
 	}
 	service, ok := l.Service(id)
-	if !ok || service.State != "restarting" || service.Name != "two words" || !strings.HasPrefix(service.Hostname, "two-words-") || service.HAType != "sync" {
+	if !ok || service.State != "running" || service.Name != "two words" || !strings.HasPrefix(service.Hostname, "two-words-") {
 		t.Errorf("%+v", service)
 	}
 	l.want(200, "DELETE", l.org("/"+id), "")

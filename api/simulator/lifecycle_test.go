@@ -213,3 +213,53 @@ func TestBackups(t *testing.T) {
 		t.Errorf("backups end at %v, ended at %v", after[0], before[0])
 	}
 }
+
+// What is slow to change is as it was at first, and runs.
+func TestQueuedChanges(t *testing.T) {
+	l := newLab(t, simulator.Config{})
+	id := l.create(main)
+	l.clock.Advance(simulator.DefaultCreateDelay)
+	path := l.org("/" + id)
+	expect := func(size, haType, state string, storage float64) {
+		t.Helper()
+		got := l.want(200, "GET", path, "").result(t)
+		if got["size"] != size || got["haType"] != haType || got["state"] != state || got["storageSize"] != storage {
+			t.Errorf("got %v, want %s, %s, %s, %v GiB", got, size, haType, state, storage)
+		}
+		if listed := l.want(200, "GET", l.org(""), "").list(t)[0]; listed["size"] != size || listed["haType"] != haType || listed["state"] != state {
+			t.Errorf("listed as %v", listed)
+		}
+	}
+	if patched := l.want(200, "PATCH", path, `{"haType":"sync","name":"other"}`).result(t); patched["haType"] != "none" || patched["name"] != "other" {
+		t.Errorf("patched: %v", patched)
+	}
+	expect("m6gd.large", "none", "running", 118)
+	l.clock.Advance(simulator.DefaultChangeDelay)
+	expect("m6gd.large", "sync", "running", 118)
+
+	// What is queued is added to, and what else is changed meanwhile stays.
+	l.want(200, "PATCH", path, `{"size":"m6gd.xlarge"}`)
+	l.clock.Advance(simulator.DefaultChangeDelay / 2)
+	l.want(200, "PATCH", path, `{"haType":"async"}`)
+	l.want(200, "PATCH", path, `{"tags":[{"key":"a"}]}`)
+	expect("m6gd.large", "sync", "running", 118)
+	l.clock.Advance(simulator.DefaultChangeDelay)
+	expect("m6gd.xlarge", "async", "restarting", 236)
+	l.clock.Advance(simulator.DefaultRestartDelay)
+	expect("m6gd.xlarge", "async", "running", 236)
+	if s, _ := l.Service(id); len(s.Tags) != 1 || s.Name != "other" {
+		t.Errorf("%+v", s)
+	}
+	l.clock.Advance(time.Minute)
+	for _, s := range l.ServiceSeries(id, l.clock.Now()) {
+		if s.Name == "PostgresServer_CPUCores" && s.Value != 4 {
+			t.Errorf("%v cores", s.Value)
+		}
+	}
+
+	// Nothing comes of it once the service is deleted.
+	l.want(200, "PATCH", path, `{"size":"m6gd.large"}`)
+	l.want(200, "DELETE", path, "")
+	l.clock.Advance(simulator.DefaultChangeDelay)
+	expect("m6gd.xlarge", "async", "deleting", 236)
+}

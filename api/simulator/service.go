@@ -75,6 +75,8 @@ type service struct {
 
 	// phases are in order of time; the last that has begun holds.
 	phases []phase
+	// queued is a change that does not show yet, nil for none; see at.
+	queued *change
 	// boot is when the counters began to count, in the future while the service restarts.
 	boot time.Time
 
@@ -92,6 +94,29 @@ type service struct {
 	maxConnections int
 
 	profile *profile
+}
+
+// change is of what upstream changes some time after it was asked to.
+type change struct {
+	due          time.Time
+	size, haType string
+	downtime     time.Duration // if the size changes
+}
+
+// at returns the service as it is at t: with the change that was queued, once that is due. A
+// change of size is another machine, which starts with counters of its own.
+func (v *service) at(t time.Time) *service {
+	if v.queued == nil || t.Before(v.queued.due) {
+		return v
+	}
+	w, c := *v, v.queued
+	w.queued, w.haType = nil, c.haType
+	if w.size == c.size {
+		return &w
+	}
+	w.size = c.size
+	w.spec, _ = machineOf(c.size)
+	return w.restart(c.due, c.downtime)
 }
 
 // stateAt returns the state at t, stateGone when the service is no more.

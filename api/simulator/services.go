@@ -70,7 +70,7 @@ func (s *Simulator) listServices(c *call) (any, error) {
 
 // service finds the service that the path names.
 func (s *Simulator) service(c *call) (*service, error) {
-	v, ok := s.fleet.get(strings.ToLower(c.id))
+	v, ok := s.fleet.get(strings.ToLower(c.id), c.now)
 	if !ok || v.stateAt(c.now) == stateGone || !c.key.sees(v.id) {
 		return nil, notFound("no Postgres service %s in this organization", c.id)
 	}
@@ -152,7 +152,8 @@ func (s *Simulator) getService(c *call) (any, error) {
 }
 
 // patchService applies a JSON merge patch (RFC 7396): what it does not name stays, a list is
-// replaced as a whole, and null empties the one field that can be empty.
+// replaced as a whole, and null empties the one field that can be empty. A change of size or
+// haType is queued, and the old values show until it is due.
 func (s *Simulator) patchService(c *call) (any, error) {
 	v, err := s.changeable(c)
 	if err != nil {
@@ -165,27 +166,28 @@ func (s *Simulator) patchService(c *call) (any, error) {
 	if d.has("name") {
 		v.name = d.name()
 	}
-	resized := d.has("size") && d.size() != v.size
-	if d.has("size") {
-		v.size = d.size()
+	next := change{due: c.now.Add(s.config.ChangeDelay), size: v.size, haType: v.haType, downtime: s.config.RestartDelay}
+	if v.queued != nil {
+		next.size, next.haType = v.queued.size, v.queued.haType
 	}
-	v.haType = d.choice("haType", v.haType, haTypes)
+	if d.has("size") {
+		next.size = d.size()
+	}
+	next.haType = d.choice("haType", next.haType, haTypes)
 	if d.has("tags") {
 		v.tags = d.tags()
 	}
-	if state := v.stateAt(c.now); resized && state != stateRunning {
+	if state := v.stateAt(c.now); d.has("size") && next.size != v.size && state != stateRunning {
 		d.fail("size can change only while the service is running, and it is %s", state)
 	}
 	if d.err != nil {
 		return nil, badRequest("%v", d.err)
 	}
-	changed := &v
-	if resized { // another machine, which starts with counters of its own
-		v.spec, _ = machineOf(v.size)
-		changed = v.restart(c.now, s.config.RestartDelay)
+	if d.has("size") || d.has("haType") {
+		v.queued = &next
 	}
-	s.put(c, changed)
-	return s.detailed(changed, c.now), nil
+	s.put(c, &v)
+	return s.detailed(v.at(c.now), c.now), nil
 }
 
 // deleteService refuses a primary until its last replica is gone. That is upstream's way, and
@@ -202,6 +204,7 @@ func (s *Simulator) deleteService(c *call) (any, error) {
 	if slices.ContainsFunc(s.fleet.live(c.now), func(r *service) bool { return r.parent == v.id }) {
 		return nil, &refusal{status: http.StatusConflict, message: "CONFLICT: read replicas depend on the service: delete each replica first"}
 	}
+	v.queued = nil
 	v.phases = []phase{{c.now, stateDeleting}, {c.now.Add(s.config.DeleteDelay), stateGone}}
 	s.put(c, &v)
 	return nil, nil

@@ -193,7 +193,7 @@ func (s *Simulator) Service(id string) (Service, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.config.Now()
-	v, ok := s.fleet.get(id)
+	v, ok := s.fleet.get(id, now)
 	if !ok || v.stateAt(now) == stateGone {
 		return Service{}, false
 	}
@@ -215,7 +215,7 @@ func (s *Simulator) change(id string, alter func(v *service, now time.Time)) boo
 	defer s.mu.Unlock()
 	now := s.config.Now()
 	s.capture(now)
-	old, ok := s.fleet.get(id)
+	old, ok := s.fleet.get(id, now)
 	if !ok || old.stateAt(now) == stateGone {
 		return false
 	}
@@ -246,7 +246,7 @@ func (s *Simulator) SetState(id, state string) bool {
 		case state == stateRunning && v.primary && v.firstBackup.IsZero():
 			v.firstBackup = now.Add(s.config.BackupDelay)
 		}
-		v.phases = []phase{{now, state}}
+		v.phases, v.queued = []phase{{now, state}}, nil
 	})
 }
 
@@ -258,7 +258,7 @@ func (s *Simulator) SetTags(id string, tags ...Tag) bool {
 // SetSize gives a service another machine, without a restart. An unknown size has one core.
 func (s *Simulator) SetSize(id, size string) bool {
 	return s.change(id, func(v *service, _ time.Time) {
-		v.size = size
+		v.size, v.queued = size, nil
 		if spec, ok := machineOf(size); ok {
 			v.spec = spec
 		} else {
@@ -278,7 +278,7 @@ func (s *Simulator) Delete(id string) bool {
 	defer s.mu.Unlock()
 	now := s.config.Now()
 	s.capture(now)
-	v, ok := s.fleet.get(id)
+	v, ok := s.fleet.get(id, now)
 	if !ok || v.stateAt(now) == stateGone {
 		return false
 	}
