@@ -73,7 +73,7 @@ func (s *Simulator) createReplica(c *call) (any, error) {
 	d := parseDocument(c.body, "name", "pgConfig", "pgBouncerConfig", "tags")
 	d.require("name")
 	v := &service{
-		name: d.name(), region: parent.region, size: parent.size, version: parent.version, haType: defaultHAType,
+		name: d.name(), provider: parent.provider, region: parent.region, size: parent.size, version: parent.version, haType: defaultHAType,
 		parent: parent.id, password: parent.password, tags: d.tags(),
 	}
 	v.pgConfig, v.bouncerConfig = d.initialConfig()
@@ -107,7 +107,7 @@ func (s *Simulator) restoreService(c *call) (any, error) {
 	d := parseDocument(c.body, "name", "restoreTarget", "pgConfig", "pgBouncerConfig", "tags")
 	d.require("name", "restoreTarget")
 	v := &service{
-		name: d.name(), region: source.region, size: source.size, version: source.version, haType: source.haType,
+		name: d.name(), provider: source.provider, region: source.region, size: source.size, version: source.version, haType: source.haType,
 		primary: true, password: source.password, tags: d.tags(),
 	}
 	v.pgConfig, v.bouncerConfig = d.initialConfig()

@@ -2,6 +2,8 @@ package simulator_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -262,4 +264,36 @@ func TestQueuedChanges(t *testing.T) {
 	l.want(200, "DELETE", path, "")
 	l.clock.Advance(simulator.DefaultChangeDelay)
 	expect("m6gd.xlarge", "async", "deleting", 236)
+}
+
+func TestSecondProvider(t *testing.T) {
+	l := newLab(t, simulator.Config{Services: 24})
+	providers := map[string]int{}
+	for _, s := range l.Services() {
+		if providers[s.Provider]++; s.StorageGiB <= 0 {
+			t.Errorf("%+v", s)
+		}
+	}
+	if providers["gcp"] < 2 || providers["aws"] < 20 {
+		t.Errorf("providers: %v", providers)
+	}
+	doc, err := ownDescription()
+	if err != nil {
+		t.Fatal(err)
+	}
+	offered := 0
+	for _, size := range doc.Components.Schemas["Size"].Value.Enum {
+		provider, region := "aws", "us-east-1"
+		if name := size.(string); !strings.Contains(name, ".") {
+			provider, region = "gcp", "europe-west4"
+			offered++
+		}
+		created := l.want(200, "POST", l.org(""), fmt.Sprintf(`{"name":"n","provider":%q,"region":%q,"size":%q}`, provider, region, size)).result(t)
+		if created["provider"] != provider || created["region"] != region || created["size"] != size || !strings.Contains(created["hostname"].(string), "."+provider+".") {
+			t.Errorf("created: %v", created)
+		}
+	}
+	if offered != 61 {
+		t.Errorf("%d sizes of gcp", offered)
+	}
 }

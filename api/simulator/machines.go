@@ -12,8 +12,12 @@ type machine struct {
 	memoryGiB, storageGiB int
 }
 
-// machineOf resolves a size name such as r8gd.large; false for one that is not offered.
+// machineOf resolves a size name such as r8gd.large or c4a-highmem-8; false for one that is not
+// offered.
 func machineOf(size string) (machine, bool) {
+	if providerOf(size) == gcp {
+		return machineOfGCP(size)
+	}
 	var (
 		memoryGiB, storageGiB int // per core
 		steps                 string
@@ -58,7 +62,43 @@ func machineOf(size string) (machine, bool) {
 	return machine{cores: cores, memoryGiB: cores * memoryGiB, storageGiB: cores * storageGiB}, true
 }
 
-// regions are those in which a service can be made.
+// machineOfGCP resolves a size name such as c4a-highmem-8. What memory and disk these have is
+// not told: the figures are this package's own.
+func machineOfGCP(size string) (machine, bool) {
+	last := strings.LastIndexByte(size, '-')
+	family, step := size[:max(last, 0)], size[last+1:]
+	memoryGiB, storageGiB, steps := 4, 59, ""
+	switch family {
+	case "c4a-highmem", "c4a-standard":
+		steps = "4 8 16 32 48 64 72"
+	case "c4-highmem", "c4-standard":
+		steps = "4 8 16 24 32 48 96 144 192 288"
+	case "c4d-highmem", "c4d-standard":
+		steps = "8 16 32 48 64 96 192 384"
+	case "z3-highlssd":
+		storageGiB, steps = 234, "8 16 22 32 44 88"
+	case "z3-standardlssd":
+		storageGiB, steps = 117, "14 22 44 88 176"
+	}
+	if strings.HasSuffix(family, "-highmem") || storageGiB > 59 {
+		memoryGiB = 8
+	}
+	cores, err := strconv.Atoi(step)
+	if err != nil || !slices.Contains(strings.Fields(steps), step) {
+		return machine{}, false
+	}
+	return machine{cores: cores, memoryGiB: cores * memoryGiB, storageGiB: cores * storageGiB}, true
+}
+
+// providerOf returns whose machine a size is: those of aws have a dot.
+func providerOf(size string) string {
+	if strings.Contains(size, ".") {
+		return aws
+	}
+	return gcp
+}
+
+// regions are those of aws in which a service can be made.
 const regions = "ap-northeast-1, ap-northeast-2, ap-south-1, ap-southeast-1, ap-southeast-2, ca-central-1, " +
 	"eu-central-1, eu-west-1, eu-west-2, us-east-1, us-east-2, us-west-2"
 
@@ -73,10 +113,12 @@ func utcOffset(region string) float64 {
 		return 8
 	case "ap-southeast-2":
 		return 10
-	case "eu-central-1":
+	case "eu-central-1", "europe-west4":
 		return 1
 	case "ca-central-1", "us-east-1", "us-east-2":
 		return -5
+	case "us-central1":
+		return -6
 	case "us-west-2":
 		return -8
 	default:

@@ -42,6 +42,17 @@ var officialDescription = sync.OnceValues(func() (*openapi3.T, error) {
 	for _, name := range []string{"pgConfig", "pgBouncerConfig"} {
 		doc.Components.Schemas[name].Value.MinProps = 0
 	}
+	// And it is older than the second provider.
+	own, err := ownDescription()
+	if err != nil {
+		return nil, err
+	}
+	for theirs, ours := range map[string]string{"pgProvider": "Provider", "pgSize": "Size"} {
+		schema, newer := doc.Components.Schemas[theirs].Value, own.Components.Schemas[ours].Value.Enum
+		schema.Enum = append(schema.Enum, slices.DeleteFunc(slices.Clone(newer), func(v any) bool {
+			return v != "gcp" && !strings.HasPrefix(v.(string), "c4") && !strings.HasPrefix(v.(string), "z3-")
+		})...)
+	}
 	return doc, nil
 })
 

@@ -14,12 +14,15 @@ const (
 	// The first services have names to remember, and regions to match. At the places of read
 	// replicas there is none.
 	fleetNames = "orders-eu=eu-west-2,billing=us-east-1,my postgres=us-west-2,oltp=eu-central-1,=," +
-		"inventory=us-east-1,users=eu-west-2,web shop=us-east-2,payments=us-east-1,=,catalog-us=us-west-2,sessions=ap-southeast-2"
+		"inventory=us-east-1,users=europe-west2,web shop=us-east-2,payments=us-east-1,=,catalog-us=us-west-2,sessions=ap-southeast-2"
 	fleetSubjects = "orders,billing,users,inventory,payments,catalog,search,events,reports,ledger,auth,shipping,pricing,reviews,loyalty,tickets"
 	// An empty qualifier is replaced by the continent.
 	fleetQualifiers = ",,,staging,prod,dev,core,v2"
 	fleetRegions    = "us-east-1,eu-west-2,us-west-2,eu-central-1,us-east-2,ap-southeast-2,eu-west-1,ap-northeast-1"
 	fleetSizes      = "r6gd.medium,r6gd.large,m6gd.large,r8gd.large,c6gd.xlarge,r6gd.medium,r8gd.xlarge,m8gd.2xlarge,i8g.large,r8gd.medium,r8gd.2xlarge,i7ie.xlarge"
+	// One of a dozen is at another provider.
+	fleetRegionsGCP = "us-central1,europe-west4,europe-west2"
+	fleetSizesGCP   = "c4a-highmem-4,c4a-standard-8,c4-highmem-4,z3-highlssd-8"
 	fleetTeams      = "checkout,platform,growth,data,identity"
 	fleetDatabases  = "app,orders,analytics,warehouse,accounts,events,cms,sessions"
 )
@@ -31,8 +34,13 @@ func (c *Config) member(index int) *service {
 	key := hash(c.Seed, "service "+strconv.Itoa(index))
 	v := &service{
 		id: uuid(key), key: key, index: index, primary: true, version: "18", haType: defaultHAType,
-		region: pick(fleetRegions, hash(key, "region")),
-		size:   pick(fleetSizes, hash(key, "size")),
+		provider: aws,
+		region:   pick(fleetRegions, hash(key, "region")),
+		size:     pick(fleetSizes, hash(key, "size")),
+	}
+	if index%12 == 6 {
+		v.provider = gcp
+		v.region, v.size = pick(fleetRegionsGCP, hash(key, "region")), pick(fleetSizesGCP, hash(key, "size"))
 	}
 	if first := strings.Split(fleetNames, ","); index < len(first) {
 		v.name, v.region, _ = strings.Cut(first[index], "=")
@@ -65,7 +73,8 @@ func (c *Config) member(index int) *service {
 	v.createdAt = c.Epoch.Add(-24*time.Hour - time.Duration(unit(hash(key, "created"))*400*24*float64(time.Hour))).Truncate(time.Second)
 	if index%5 == 4 { // a read replica of the one before, which is never a replica itself
 		parent := c.member(index - 1)
-		v.name, v.region, v.size, v.version = parent.name+"-replica", parent.region, parent.size, parent.version
+		v.name, v.version = parent.name+"-replica", parent.version
+		v.provider, v.region, v.size = parent.provider, parent.region, parent.size
 		v.haType, v.primary = defaultHAType, false
 		v.createdAt = parent.createdAt.Add(time.Hour)
 		v.parent = parent.id

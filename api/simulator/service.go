@@ -40,7 +40,8 @@ const (
 )
 
 const (
-	provider       = "aws"
+	aws            = "aws"
+	gcp            = "gcp"
 	username       = "postgres"
 	defaultVersion = "17"
 	defaultHAType  = "none"
@@ -63,6 +64,7 @@ type service struct {
 	key       uint64 // seeds everything that is particular to this service
 	index     int    // of the fleet that the seed defines; -1 for what API calls created
 	name      string
+	provider  string
 	region    string
 	version   string
 	size      string
@@ -146,7 +148,7 @@ func (v *service) hostname() string {
 	}
 	h := hash(v.key, "host")
 	return fmt.Sprintf("%s-%08x.pg%s.c0.%s.%s.%s", strings.Trim(slug.String(), "-"),
-		uint32(h), base36(hash(h, "cell"), 24), v.region, provider, domain)
+		uint32(h), base36(hash(h, "cell"), 24), v.region, v.provider, domain)
 }
 
 func (v *service) connectionString() string {
@@ -155,7 +157,7 @@ func (v *service) connectionString() string {
 
 func (v *service) snapshot(t time.Time) Service {
 	return Service{
-		ID: v.id, Name: v.name, Provider: provider, Region: v.region, PostgresVersion: v.version,
+		ID: v.id, Name: v.name, Provider: v.provider, Region: v.region, PostgresVersion: v.version,
 		Size: v.size, HAType: v.haType, State: v.stateAt(t), StorageGiB: v.spec.storageGiB,
 		Tags: slices.Clone(v.tags), IsPrimary: v.primary, CreatedAt: v.createdAt, Hostname: v.hostname(),
 	}

@@ -39,7 +39,7 @@ type tagJSON struct {
 
 func (s *Simulator) listed(v *service, now time.Time) serviceJSON {
 	j := serviceJSON{
-		ID: v.id, Name: v.name, Provider: provider, Region: v.region, PostgresVersion: v.version, Size: v.size,
+		ID: v.id, Name: v.name, Provider: v.provider, Region: v.region, PostgresVersion: v.version, Size: v.size,
 		StorageSize: v.spec.storageGiB, HAType: v.haType, Tags: make([]tagJSON, len(v.tags)),
 		IsPrimary: v.primary, State: v.stateAt(now), CreatedAt: v.createdAt.UTC().Format(createdAtFormat),
 	}
@@ -123,9 +123,9 @@ func (s *Simulator) createService(c *call) (any, error) {
 	d.require("name", "provider", "region", "size")
 	v := &service{primary: true}
 	v.name = d.name()
-	d.choice("provider", "", provider)
-	v.region = d.choice("region", "", regions)
-	v.size = d.size()
+	v.provider = d.choice("provider", "", providers)
+	v.region = d.region(v.provider)
+	v.size = d.size(v.provider)
 	v.version = d.choice("postgresVersion", defaultVersion, versions)
 	v.haType = d.choice("haType", defaultHAType, haTypes)
 	v.tags = d.tags()
@@ -171,7 +171,7 @@ func (s *Simulator) patchService(c *call) (any, error) {
 		next.size, next.haType = v.queued.size, v.queued.haType
 	}
 	if d.has("size") {
-		next.size = d.size()
+		next.size = d.size(v.provider)
 	}
 	next.haType = d.choice("haType", next.haType, haTypes)
 	if d.has("tags") {
