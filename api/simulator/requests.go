@@ -24,9 +24,10 @@ type call struct {
 	now       time.Time
 	requestID string
 	route     *route
-	org, id   string // from the path
-	key       Key
-	body      []byte
+	// From the path.
+	org, id, quota string
+	key            Key
+	body           []byte
 }
 
 // receive reads a request. It holds no lock, for a body may be slow to come.

@@ -8,6 +8,9 @@ import (
 // Names of endpoints, in Request, Fault and Key.
 const (
 	endpointOrganizations       = "organizations"
+	endpointOrganization        = "organization"
+	endpointQuotas              = "quotas"
+	endpointWhoami              = "whoami"
 	endpointServices            = "services"
 	endpointService             = "service"
 	endpointConfig              = "service_config"
@@ -31,17 +34,26 @@ type handler func(*Simulator, *call) (any, error)
 
 type route struct {
 	endpoint string
-	pattern  []string // segments; {org}, {id} and {query} match any
+	pattern  []string // segments; {org}, {id}, {query} and {quota} match any
 	methods  map[string]handler
 }
 
 func newRoutes() []route {
-	const organizations, postgres, id = "v1/organizations", "v1/organizations/{org}/postgres", "v1/organizations/{org}/postgres/{id}"
+	const (
+		organizations = "v1/organizations"
+		organization  = organizations + "/{org}"
+		postgres      = organization + "/postgres"
+		id            = postgres + "/{id}"
+	)
 	var all []route
 	add := func(path, endpoint string, methods map[string]handler) {
 		all = append(all, route{endpoint, strings.Split(path, "/"), methods})
 	}
 	add(organizations, endpointOrganizations, map[string]handler{"GET": (*Simulator).listOrganizations})
+	add(organization, endpointOrganization, map[string]handler{"GET": (*Simulator).getOrganization})
+	add(organization+"/quotas", endpointQuotas, map[string]handler{"GET": (*Simulator).listQuotas})
+	add(organization+"/quotas/{quota}", endpointQuotas, map[string]handler{"GET": (*Simulator).getQuota})
+	add("v1/whoami", endpointWhoami, map[string]handler{"GET": (*Simulator).whoami})
 	add(postgres, endpointServices, map[string]handler{"GET": (*Simulator).listServices, "POST": (*Simulator).createService})
 	add(postgres+"/prometheus", endpointOrganizationMetrics, map[string]handler{"GET": (*Simulator).organizationMetrics})
 	add(id, endpointService, map[string]handler{"GET": (*Simulator).getService, "PATCH": (*Simulator).patchService, "DELETE": (*Simulator).deleteService})
@@ -67,20 +79,22 @@ func (s *Simulator) match(c *call) *route {
 		if len(r.pattern) != len(segments) {
 			continue
 		}
-		var org, id string
+		var org, id, quota string
 		if slices.EqualFunc(r.pattern, segments, func(pattern, segment string) bool {
 			switch pattern {
 			case "{org}":
 				org = segment
 			case "{id}":
 				id = segment
+			case "{quota}":
+				quota = segment
 			case "{query}":
 			default:
 				return pattern == segment
 			}
 			return segment != ""
 		}) {
-			c.org, c.id = org, id
+			c.org, c.id, c.quota = org, id, quota
 			return r
 		}
 	}

@@ -38,6 +38,9 @@ type Config struct {
 	Services int
 	// Seed determines the fleet and all its values.
 	Seed uint64
+	// ServicesQuota is how many services the organization may have, as its quotas tell; nothing
+	// is refused above it. Zero: twice as many as Services, and at least 20.
+	ServicesQuota int
 	// States are shares, by state, of services that are in another state than running from the
 	// first: {"stopped": 0.1} stops about one in ten.
 	States map[string]float64
@@ -103,6 +106,7 @@ func (c Config) withDefaults() Config {
 	if c.LogSize <= 0 {
 		c.LogSize = DefaultLogSize
 	}
+	c.ServicesQuota = cmp.Or(c.ServicesQuota, max(2*c.Services, 20))
 	c.States = maps.Clone(c.States)
 	return c
 }
@@ -110,17 +114,22 @@ func (c Config) withDefaults() Config {
 // Key is an API key.
 type Key struct {
 	ID, Secret string
+	// Name is what the API calls it: ID when empty.
+	Name string
 	// Deny are the endpoints, by the names in Request.Endpoint, that answer this key 403. "*"
 	// is all of them.
 	Deny []string
 	// Services are the ids of the only services that the key may see; none means all. Such a key
-	// may not ask for the organization's metrics, nor create services.
+	// may not ask for the organization, its quotas and its metrics, nor create services.
 	Services []string
 }
 
 func (k *Key) denies(endpoint string) bool {
-	if len(k.Services) > 0 && (endpoint == endpointOrganizationMetrics || endpoint == endpointRestore || endpoint == endpointReplica) {
-		return true
+	switch endpoint {
+	case endpointOrganization, endpointQuotas, endpointOrganizationMetrics, endpointRestore, endpointReplica:
+		if len(k.Services) > 0 {
+			return true
+		}
 	}
 	return slices.Contains(k.Deny, endpoint) || slices.Contains(k.Deny, "*")
 }
@@ -354,7 +363,7 @@ func (s *Simulator) RotateKey(id, secret string) {
 type Request struct {
 	Time         time.Time
 	Method, Path string
-	// Endpoint is organizations, services, service, service_config, service_backups,
+	// Endpoint is organizations, organization, quotas, whoami, services, service, service_config, service_backups,
 	// organization_metrics, service_metrics, or for what only people and other clients call:
 	// service_state, service_password, service_replica, service_restore, service_certificates,
 	// service_timeseries, service_slow_queries. It is "unknown" for other paths.
