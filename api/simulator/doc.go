@@ -3,8 +3,9 @@
 //
 // It answers what the public guide shows, down to the envelopes and messages: list, create,
 // read, patch, configure, restart, replicate, restore and delete services, and both Prometheus
-// endpoints. OpenAPI describes all of it. Not simulated are slow query patterns, which answer
-// 501. Client and simulator share no code, so that they cannot share a mistake.
+// endpoints; and, as far as their answers are known, backups, quotas and who asks. OpenAPI
+// describes all of it. No query is slow here, and logs and notifications are not simulated.
+// Client and simulator share no code, so that they cannot share a mistake.
 //
 // # Time
 //

@@ -1,7 +1,6 @@
 package simulator_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +253,29 @@ func TestCertificatesAndTimeSeries(t *testing.T) {
 			t.Errorf("%s: %s", query, r.body)
 		}
 	}
-	l.want(http.StatusNotImplemented, "GET", service+"/slowQueryPatterns", "")
-	l.want(http.StatusNotImplemented, "GET", service+"/slowQueryPatterns/1234", "")
+}
+
+// Dates need milliseconds here, and only here.
+func TestSlowQueries(t *testing.T) {
+	l := newLab(t, simulator.Config{Services: 1})
+	patterns := l.org("/" + l.Services()[0].ID + "/slowQueryPatterns")
+	const window = "?from_date=2026-06-10T08:00:00.000Z&to_date=2026-06-10T09:00:00.000Z"
+	if r := l.want(200, "GET", patterns+window+"&limit=500&offset=7&sort_by=call_count", ""); !strings.HasPrefix(string(r.body), `{"result":[],`) {
+		t.Errorf("patterns: %s", r.body)
+	}
+	l.want(404, "GET", patterns+"/1234"+window+"&db_name=d&db_user=u&db_operation=SELECT", "")
+	for path, message := range map[string]string{
+		patterns: "from_date is required",
+		patterns + "?from_date=2026-06-10T08:00:00.000Z":                                       "to_date is required",
+		patterns + "?from_date=2026-06-10T08:00:00Z&to_date=2026-06-10T09:00:00.000Z":          "'2026-06-10T08:00:00Z'",
+		patterns + "?from_date=2026-06-10T08:00:00.000Z&to_date=2026-06-10T09:00:00.000-01:00": "'2026-06-10T09:00:00.000-01:00'",
+		patterns + "?from_date=2026-06-10T08:00:00.000Z&to_date=2026-06-10T08:00:00.000Z":      "to_date must be after from_date",
+		patterns + window + "&limit=501":                                                       "limit must be a whole number from 1 to 500",
+		patterns + "/1234" + window:                                                            "db_name is required",
+		patterns + "/1234?from_date=monday":                                                    "'monday'",
+	} {
+		if r := l.want(400, "GET", path, ""); r.error(t) != "BAD_REQUEST: "+message {
+			t.Errorf("%s: %s", path, r.body)
+		}
+	}
 }

@@ -67,7 +67,7 @@ func newRoutes() []route {
 	add(id+"/caCertificates", endpointCertificates, map[string]handler{"GET": (*Simulator).getCertificates})
 	add(id+"/metrics", endpointTimeSeries, map[string]handler{"GET": (*Simulator).timeSeries})
 	add(id+"/slowQueryPatterns", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQueries})
-	add(id+"/slowQueryPatterns/{query}", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQueries})
+	add(id+"/slowQueryPatterns/{query}", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQuery})
 	return all
 }
 
