@@ -62,6 +62,7 @@ func newDemo(o *options) (*demo, error) {
 		DeleteDelay:     2 * demoInterval,
 		BackupDelay:     3 * demoInterval,
 		ChangeDelay:     2 * demoInterval,
+		FillDisks:       true,
 		RateLimit:       o.rate.limit,
 		RateWindow:      o.rate.window,
 	})

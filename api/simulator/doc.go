@@ -28,6 +28,13 @@
 // refresh reports nothing yet, which is an empty page of its own and no line in the
 // organization's.
 //
+// # Disks
+//
+// A disk that does not fill slowly, see Config.FillDisks, reaches what the vendor documents:
+// services are read-only below 1 GB of free space up to 64 GB of disk, 5 GB up to 128, 7 GB up
+// to 512, and 2 % above; disks that autoscale are larger from 90 % on. No state and no metric
+// tells that a service is read-only.
+//
 // # Backups
 //
 // The first backup of a primary is complete Config.BackupDelay after it runs; until then no

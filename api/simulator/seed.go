@@ -91,6 +91,14 @@ func (c *Config) member(index int) *service {
 		}
 	}
 	v.phases = []phase{{v.createdAt, state}}
+	if c.FillDisks && v.primary {
+		switch index % 12 {
+		case 2:
+			v.filling = toReadOnly
+		case 6:
+			v.filling = toLarger
+		}
+	}
 	v.complete()
 	if index%5 < 3 {
 		connections := min(100*v.spec.cores, 1000)

@@ -96,6 +96,9 @@ type service struct {
 	maxConnections int
 
 	profile *profile
+	filling filling
+	// freeDisk is how many bytes of the disk are free, whatever the profile says; 0 for none.
+	freeDisk float64
 }
 
 // change is of what upstream changes some time after it was asked to.
@@ -158,7 +161,7 @@ func (v *service) connectionString() string {
 func (v *service) snapshot(t time.Time) Service {
 	return Service{
 		ID: v.id, Name: v.name, Provider: v.provider, Region: v.region, PostgresVersion: v.version,
-		Size: v.size, HAType: v.haType, State: v.stateAt(t), StorageGiB: v.spec.storageGiB,
+		Size: v.size, HAType: v.haType, State: v.stateAt(t), StorageGiB: v.storageGiB(t),
 		Tags: slices.Clone(v.tags), IsPrimary: v.primary, CreatedAt: v.createdAt, Hostname: v.hostname(),
 	}
 }

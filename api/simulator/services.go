@@ -40,7 +40,7 @@ type tagJSON struct {
 func (s *Simulator) listed(v *service, now time.Time) serviceJSON {
 	j := serviceJSON{
 		ID: v.id, Name: v.name, Provider: v.provider, Region: v.region, PostgresVersion: v.version, Size: v.size,
-		StorageSize: v.spec.storageGiB, HAType: v.haType, Tags: make([]tagJSON, len(v.tags)),
+		StorageSize: v.storageGiB(now), HAType: v.haType, Tags: make([]tagJSON, len(v.tags)),
 		IsPrimary: v.primary, State: v.stateAt(now), CreatedAt: v.createdAt.UTC().Format(createdAtFormat),
 	}
 	if s.config.OmitStorageSize {

@@ -41,6 +41,10 @@ type Config struct {
 	// ServicesQuota is how many services the organization may have, as its quotas tell; nothing
 	// is refused above it. Zero: twice as many as Services, and at least 20.
 	ServicesQuota int
+	// FillDisks lets two disks of every dozen services of the fleet fill up within the hour, again
+	// and again: one until there is so little space that upstream lets its service only read,
+	// another until it is replaced by a larger one. All others are healthy for years.
+	FillDisks bool
 	// States are shares, by state, of services that are in another state than running from the
 	// first: {"stopped": 0.1} stops about one in ten.
 	States map[string]float64
@@ -274,6 +278,12 @@ func (s *Simulator) SetSize(id, size string) bool {
 			v.spec = machine{cores: 1, memoryGiB: 8, storageGiB: 59}
 		}
 	})
+}
+
+// SetFreeDisk leaves so many bytes of a service's disk free, until further notice. Metrics tell
+// it as a percentage with two digits after the point. 0 lets it be as before.
+func (s *Simulator) SetFreeDisk(id string, bytes float64) bool {
+	return s.change(id, func(v *service, _ time.Time) { v.freeDisk = bytes })
 }
 
 // StopBackups lets all further backups of a service fail.
