@@ -5,15 +5,13 @@ import (
 	"time"
 )
 
-// filling is what a disk does besides growing slowly with the years.
+// filling is what a disk does. Zero nears 90 % slowly, with the years, and never gets there.
 type filling int
 
 const (
-	// slowly nears 90 %, and never gets there.
-	slowly filling = iota
 	// toReadOnly fills up until upstream lets the service only read, and a while later its owner
 	// deletes data.
-	toReadOnly
+	toReadOnly filling = iota + 1
 	// toLarger fills up until upstream moves the service to a disk twice as large. A while later
 	// its owner deletes data and goes back to the smaller one.
 	toLarger
