@@ -41,8 +41,8 @@ func (w *walk) changed(format string, args ...any) {
 	w.t.Logf("%s %s", c.at.Sub(w.started).Round(time.Second), c.what)
 }
 
-// mortals are the services that may be changed.
-func (w *walk) mortals() []simulator.Service {
+// changeable are the services that may be changed.
+func (w *walk) changeable() []simulator.Service {
 	return slices.DeleteFunc(w.u.Services(), func(s simulator.Service) bool {
 		return slices.Contains(w.stable, s.ID) || s.State == "deleting"
 	})
@@ -50,13 +50,13 @@ func (w *walk) mortals() []simulator.Service {
 
 // manage changes one service as a customer does, through upstream's API.
 func (w *walk) manage() {
-	mortals := w.mortals()
+	changeable := w.changeable()
 	kind := w.random.IntN(10)
-	if len(mortals) < 3 || kind == 0 && len(w.u.Services()) < soakMostServices {
+	if len(changeable) < 3 || kind == 0 && len(w.u.Services()) < soakMostServices {
 		w.create()
 		return
 	}
-	v := mortals[w.random.IntN(len(mortals))]
+	v := changeable[w.random.IntN(len(changeable))]
 	running := v.State == "running"
 	switch kind {
 	case 1, 2:
@@ -109,11 +109,11 @@ func (w *walk) remove(v simulator.Service) {
 
 // disturb changes one service as no customer can, and without a request.
 func (w *walk) disturb() {
-	mortals := w.mortals()
-	if len(mortals) == 0 {
+	changeable := w.changeable()
+	if len(changeable) == 0 {
 		return
 	}
-	v := mortals[w.random.IntN(len(mortals))]
+	v := changeable[w.random.IntN(len(changeable))]
 	switch w.random.IntN(5) {
 	case 0:
 		w.u.SetState(v.ID, []string{"stopped", "running", "unavailable", "never seen"}[w.random.IntN(4)])
