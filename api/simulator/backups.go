@@ -87,16 +87,3 @@ func (s *Simulator) listBackups(c *call) (any, error) {
 	p.Result = list
 	return jsonAnswer(http.StatusOK, nil, p), nil
 }
-
-// number reads a whole number of the query.
-func (c *call) number(name string, otherwise, least, most int) (int, error) {
-	given := c.URL.Query().Get(name)
-	if given == "" {
-		return otherwise, nil
-	}
-	n, err := strconv.Atoi(given)
-	if err != nil || n < least || n > most {
-		return 0, badRequest("%s must be a whole number from %d to %d", name, least, most)
-	}
-	return n, nil
-}
