@@ -338,10 +338,11 @@ func (d *document) bouncerConfig(patch bool) map[string]any {
 // empty then.
 func (d *document) initialConfig() (postgres, bouncer map[string]any) {
 	postgres, bouncer = d.pgConfig(false), d.bouncerConfig(false)
-	for name, config := range map[string]map[string]any{"pgConfig": postgres, "pgBouncerConfig": bouncer} {
-		if d.has(name) && len(config) == 0 {
-			d.fail("%s must not be empty: leave it out", name)
-		}
+	if d.has("pgConfig") && len(postgres) == 0 {
+		d.fail("pgConfig must not be empty: leave it out")
+	}
+	if d.has("pgBouncerConfig") && len(bouncer) == 0 {
+		d.fail("pgBouncerConfig must not be empty: leave it out")
 	}
 	return postgres, bouncer
 }
