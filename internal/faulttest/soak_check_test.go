@@ -66,7 +66,7 @@ func (w *walk) discover() {
 		return
 	}
 	w.mu.Lock()
-	certain, possible := w.targets()
+	certain, possible := w.targets(at)
 	strict := w.calm(at) > soakCalm
 	w.mu.Unlock()
 	if !strict {
@@ -99,7 +99,7 @@ func (w *walk) remember() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lists = append(w.lists, list)
-	w.lists = slices.DeleteFunc(w.lists, func(l inventory) bool { return now.Sub(l.at) > soakFresh })
+	w.lists = slices.DeleteFunc(w.lists, func(l inventory) bool { return now.Sub(l.at) > soakFresh+soakSettled })
 	if w.history[tick] != nil {
 		return
 	}
@@ -166,7 +166,7 @@ func (w *walk) check(g glimpse) {
 	}
 	expected := g.expected
 	if g.complete && calm > soakCalm {
-		expected = w.lasting(ticks)
+		expected = w.lasting(ticks, g.at)
 	}
 	slices.SortFunc(ticks, func(a, b time.Time) int { return b.Compare(a) })
 	found, latest := map[string]time.Time{}, map[string]time.Time{}
@@ -214,13 +214,16 @@ func (w *walk) check(g glimpse) {
 	}
 }
 
-// lasting returns the services that upstream had at all of some refreshes. The caller
-// locks.
-func (w *walk) lasting(ticks []time.Time) []string {
+// lasting returns the services that upstream had at all of some refreshes and on all
+// lists of late: one that has left the list is gone, whatever metrics still say. The
+// caller locks.
+func (w *walk) lasting(ticks []time.Time, at time.Time) []string {
 	var ids []string
+	lists := w.recent(at)
 	if len(ticks) > 0 {
 		for id := range w.history[ticks[0]] {
-			if !slices.ContainsFunc(ticks, func(t time.Time) bool { return w.history[t][id] == nil }) {
+			if !slices.ContainsFunc(ticks, func(t time.Time) bool { return w.history[t][id] == nil }) &&
+				!slices.ContainsFunc(lists, func(l inventory) bool { return l.services[id] == "" }) {
 				ids = append(ids, id)
 			}
 		}

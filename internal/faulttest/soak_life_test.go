@@ -58,38 +58,32 @@ func (w *walk) manage() {
 	}
 	v := changeable[w.random.IntN(len(changeable))]
 	running := v.State == "running"
-	switch kind {
-	case 1, 2:
+	switch {
+	case kind == 1:
 		w.remove(v)
-	case 3:
-		if running {
-			w.request(http.MethodPatch, "/"+v.ID+"/state", `{"command":"restart"}`)
-			w.changed("%s restarted", v.ID)
-		}
-	case 4:
-		// No call of the API stops a service.
-		state := "stopped"
-		if !running {
-			state = "running"
-		}
-		w.u.SetState(v.ID, state)
-		w.changed("%s %s", v.ID, state)
-	case 5:
-		if v.IsPrimary {
-			w.request(http.MethodPatch, "/"+v.ID, `{"tags":`+w.tags()+`}`)
-			w.changed("%s tagged", v.ID)
-		}
-	case 6:
-		if v.IsPrimary {
-			w.request(http.MethodPatch, "/"+v.ID, fmt.Sprintf(`{"name":%q}`, w.name()))
-			w.changed("%s renamed", v.ID)
-		}
-	case 7:
-		if v.IsPrimary && running && len(w.u.Services()) < soakMostServices {
-			// Refused until there is a backup.
-			w.request(http.MethodPost, "/"+v.ID+"/readReplica", fmt.Sprintf(`{"name":%q}`, w.name()), "not ready for read replicas")
-			w.changed("%s replicated", v.ID)
-		}
+	case kind <= 3 && running:
+		w.request(http.MethodPatch, "/"+v.ID+"/state", `{"command":"restart"}`)
+		w.changed("%s restarted", v.ID)
+	case kind == 4 && running:
+		// No call of the API stops a service, or starts it.
+		w.u.SetState(v.ID, "stopped")
+		w.changed("%s stopped", v.ID)
+	case kind <= 4:
+		w.u.SetState(v.ID, "running")
+		w.changed("%s started", v.ID)
+	case kind == 5 && v.IsPrimary:
+		w.request(http.MethodPatch, "/"+v.ID, `{"tags":`+w.tags()+`}`)
+		w.changed("%s tagged", v.ID)
+	case kind == 6 && v.IsPrimary:
+		w.request(http.MethodPatch, "/"+v.ID, fmt.Sprintf(`{"name":%q}`, w.name()))
+		w.changed("%s renamed", v.ID)
+	case kind == 7 && v.IsPrimary && running && len(w.u.Services()) < soakMostServices:
+		// Refused until there is a backup.
+		w.request(http.MethodPost, "/"+v.ID+"/readReplica", fmt.Sprintf(`{"name":%q}`, w.name()), "not ready for read replicas")
+		w.changed("%s replicated", v.ID)
+	case kind == 8 && v.IsPrimary && running:
+		w.request(http.MethodPatch, "/"+v.ID, fmt.Sprintf(`{"size":%q}`, []string{"m6gd.large", "m6gd.xlarge"}[w.random.IntN(2)]))
+		w.changed("%s resized", v.ID)
 	default:
 		w.disturb()
 	}
@@ -181,11 +175,23 @@ func facts(name, state, region, size string, primary bool, team string, tags int
 	return string(text)
 }
 
-// targets returns the services that discovery must have, and those that it may have, by
-// the lists of the last soakFresh. The caller locks.
-func (w *walk) targets() (certain []string, possible map[string]bool) {
-	count, possible := map[string]int{}, map[string]bool{}
+// recent returns upstream's lists of the soakFresh before a moment. The caller locks.
+func (w *walk) recent(at time.Time) []inventory {
+	var lists []inventory
 	for _, l := range w.lists {
+		if age := at.Sub(l.at); age >= 0 && age <= soakFresh {
+			lists = append(lists, l)
+		}
+	}
+	return lists
+}
+
+// targets returns the services that discovery must have at a moment, and those that it
+// may have. The caller locks.
+func (w *walk) targets(at time.Time) (certain []string, possible map[string]bool) {
+	count, possible := map[string]int{}, map[string]bool{}
+	lists := w.recent(at)
+	for _, l := range lists {
 		for id := range l.services {
 			if !l.deleting[id] {
 				count[id]++
@@ -194,7 +200,7 @@ func (w *walk) targets() (certain []string, possible map[string]bool) {
 		}
 	}
 	for id, n := range count {
-		if n == len(w.lists) {
+		if n == len(lists) {
 			certain = append(certain, id)
 		}
 	}
@@ -206,7 +212,7 @@ func (w *walk) targets() (certain []string, possible map[string]bool) {
 // is there, and whatever is there is as it was on one of them.
 func (w *walk) checkInventory(at time.Time, p page) {
 	w.mu.Lock()
-	calm, lists := w.calm(at), slices.Clone(w.lists)
+	calm, lists := w.calm(at), w.recent(at)
 	w.mu.Unlock()
 	if calm <= soakCalm {
 		return

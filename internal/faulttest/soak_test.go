@@ -31,6 +31,8 @@ const (
 	// After soakCalm without a fault nothing may be older than soakFresh.
 	soakCalm  = time.Minute
 	soakFresh = 45 * time.Second
+	// soakSettled is how late what Prometheus has stored is looked at, at most.
+	soakSettled = time.Minute
 )
 
 // TestSoak walks at random through all faults for $SOAK_DURATION, an hour by default,
