@@ -2,10 +2,14 @@ package exposition
 
 import (
 	"bytes"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
 )
 
 // family is what a page says of a metric family. Types are those of the text
@@ -141,13 +145,14 @@ func textType(t model.MetricType) model.MetricType {
 func withKnownTypes(body []byte) ([]byte, int) {
 	var out []byte
 	changed, done := 0, 0
+	var values valueScanner
 	for at := 0; at < len(body); {
 		line := body[at:]
 		if n := bytes.IndexByte(line, '\n'); n >= 0 {
 			line = line[:n]
 		}
 		if name, word, ok := typeLine(line); ok {
-			if known := knownType(word); known != word || name == "" {
+			if known := knownType(word); (known != word || name == "") && !validLine(line) && !values.contain(body, at) {
 				changed++
 				out = append(out, body[done:at]...)
 				if name != "" {
@@ -164,6 +169,35 @@ func withKnownTypes(body []byte) ([]byte, int) {
 		return body, 0
 	}
 	return append(out, body[done:]...), changed
+}
+
+// validLine tells whether Prometheus's parser takes a line as it is.
+func validLine(line []byte) bool {
+	_, err := textparse.NewPromParser(slices.Clip(line), labels.NewSymbolTable(), false).Next()
+	return err == nil || errors.Is(err, io.EOF)
+}
+
+// valueScanner finds out which lines begin in a label value: values may have line
+// feeds in them.
+type valueScanner struct {
+	at     int // all before it has been scanned
+	inside bool
+}
+
+// contain tells whether the line that begins at an offset, which is not before that
+// of the last call, begins in a value.
+func (s *valueScanner) contain(body []byte, offset int) bool {
+	for ; s.at < offset; s.at++ {
+		switch c := body[s.at]; {
+		case c == '"':
+			s.inside = !s.inside
+		case c == '\\' && s.inside:
+			s.at++
+		case c == '#' && !s.inside: // no series has one outside of quotes
+			s.at = nextLine(body, s.at) - 1
+		}
+	}
+	return s.inside
 }
 
 // typeLine splits a TYPE line into a name, which is "" if it cannot be one, and the
