@@ -61,12 +61,22 @@ func (c *chain) answers() string {
 		fmt.Fprintf(&b, "group %q: %d series, %d served, %+v\n", g, c.page.Groups[g].Series(), c.blocks[g].Series(), c.blocks[g].Dropped())
 	}
 	fmt.Fprintf(&b, "%d bytes, %d downgraded, %d series, %d duplicates\n", c.page.Bytes, c.page.Downgraded, c.doc.Series(), c.doc.Duplicates())
-	fmt.Fprintf(&b, "gzip %s\n", c.encoder.Encode(Text, Gzip, c.doc).ETag)
 	for _, ending := range slices.Sorted(maps.Keys(formats)) {
 		body := c.encoder.Encode(formats[ending], Identity, c.doc)
-		fmt.Fprintf(&b, "%s %s\n%s", ending, body.ETag, joined(body))
+		fmt.Fprintf(&b, "%s%s %s\n", joined(body), ending, body.ETag)
 	}
+	fmt.Fprintf(&b, "gzip %s\n", c.encoder.Encode(Text, Gzip, c.doc).ETag)
 	return b.String()
+}
+
+// difference shows the first line in which two texts differ, and some before it.
+func difference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	i := 0
+	for i < min(len(g), len(w))-1 && g[i] == w[i] {
+		i++
+	}
+	return fmt.Sprintf("after %q\ngot  %q\nwant %q", g[max(0, i-3):i], g[i], w[i])
 }
 
 // mutate changes a page a little: values mostly, sometimes lines.
@@ -156,7 +166,7 @@ func checkMemos(t *testing.T, seed uint64, body string) {
 		}
 		if err == nil {
 			if got, want := memo.answers(), fresh.answers(); got != want {
-				t.Fatalf("seed %d, step %d: got\n%s\nwant\n%s\npages:\n%s", seed, step, got, want, strings.Join(pages, "---\n"))
+				t.Fatalf("seed %d, step %d: %s\npages:\n%s", seed, step, difference(got, want), strings.Join(pages, "---\n"))
 			}
 			last := maps.Clone(memo.blocks)
 			doc := memo.doc
@@ -207,7 +217,7 @@ func TestPagesAfterEachOther(t *testing.T) {
 					t.Fatalf("%.60q: %v, and %v without a memo", body, err, freshErr)
 				}
 				if err == nil && memo.answers() != fresh.answers() {
-					t.Errorf("%q: got\n%s\nwant\n%s", body, memo.answers(), fresh.answers())
+					t.Errorf("%q: %s", body, difference(memo.answers(), fresh.answers()))
 				}
 			}
 		})

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -98,12 +99,13 @@ func familyOf(m map[string]*family, sample string) (family, string) {
 
 // fromOpenMetrics returns the metadata of an OpenMetrics page with the names of the
 // text format: what OpenMetrics calls the counter a, with samples a_total and
-// a_created, is a counter a_total and a gauge a_created.
+// a_created, is a counter a_total and a gauge a_created. What the page says of the
+// latter names goes before.
 func fromOpenMetrics(m map[string]*family) map[string]*family {
 	text := make(map[string]*family, len(m))
-	var created []family
-	for _, f := range m {
-		f := *f
+	var renamed, created []family
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		f := *m[name]
 		switch f.typ {
 		case model.MetricTypeCounter, model.MetricTypeHistogram, model.MetricTypeSummary:
 			name := strings.TrimSuffix(f.name, "_total") + "_created"
@@ -117,9 +119,13 @@ func fromOpenMetrics(m map[string]*family) map[string]*family {
 			f.name += "_info"
 		}
 		f.typ = textType(f.typ)
-		text[f.name] = &f
+		if f.name == name {
+			text[name] = &f
+		} else {
+			renamed = append(renamed, f)
+		}
 	}
-	for _, f := range created {
+	for _, f := range append(renamed, created...) {
 		if text[f.name] == nil {
 			text[f.name] = &f
 		}
