@@ -183,7 +183,14 @@ func onlyBuckets(mf *dto.MetricFamily) bool {
 func withoutSums(family []byte) []byte {
 	var kept []byte
 	for line := range bytes.Lines(family) {
-		if line[0] == '#' || bytes.Contains(line, []byte("_bucket")) {
+		var name string
+		if line[0] == '{' {
+			name, _ = cutQuoted(string(line[1:]))
+		} else {
+			name, _, _ = strings.Cut(string(line), " ")
+			name, _, _ = strings.Cut(name, "{")
+		}
+		if !strings.HasSuffix(name, "_sum") && !strings.HasSuffix(name, "_count") {
 			kept = append(kept, line...)
 		}
 	}
