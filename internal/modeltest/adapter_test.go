@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // This file has everything that the model test knows of the program's API.
@@ -20,12 +22,12 @@ import (
 // Promises that the program does not keep yet. The machine makes such events only
 // where the promise is on.
 const (
-	lowerCaseIDs    = false // ids are compared and served in lower case
-	keepsScratch    = false // labels that begin with two underscores are not stripped after the rules
-	downgradesTypes = false // a TYPE word that is not known costs its family's type, not the page
-	newerDuplicate  = false // of two samples of one series the one with the newer timestamp counts
-	graceOnOwnPage  = false // a service that has just started may have an empty page of its own
-	upStands        = false // a service's up stands when the organization's page is asked for no more
+	lowerCaseIDs    = true // ids are compared and served in lower case
+	keepsScratch    = true // labels that begin with two underscores are not stripped after the rules
+	downgradesTypes = true // a TYPE word that is not known costs its family's type, not the page
+	newerDuplicate  = true // of two samples of one series the one with the newer timestamp counts
+	graceOnOwnPage  = true // a service that has just started may have an empty page of its own
+	upStands        = true // a service's up stands when the organization's page is asked for no more
 )
 
 // maxAge exceeds two and a half refresh periods of every service, whatever the planner
@@ -38,7 +40,7 @@ const organizationID = "0b8f7a3c-0000-4000-8000-00000000000a"
 
 // variants are the collectors that are run side by side.
 func variants() []collector.Options {
-	return []collector.Options{{}}
+	return []collector.Options{{}, {NoMemo: true}}
 }
 
 // budget allows a request in 5.05 s. The list is asked for every three of these, for
@@ -63,29 +65,29 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		InventoryInterval: time.Second,
 		MaxAge:            maxAge,
 		Rules:             c.rules(),
-		Shard:             collector.Shard{Index: c.shardIndex, Count: c.shardCount},
+		Shard:             inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
 		Timestamps:        c.timestamps,
 		CollectConfig:     c.settings,
 	}
 	var err error
-	if o.EnrichLabels, err = collector.ParseEnrichLabels(c.enrich); err != nil {
+	if o.EnrichLabels, err = inventory.ParseEnrichLabels(c.enrich); err != nil {
 		return o, err
 	}
 	if c.selection != nil {
-		var filters [2][]collector.ServiceFilter
+		var filters [2][]inventory.Filter
 		for i, list := range [2][]filter{c.selection.include, c.selection.exclude} {
 			for _, f := range list {
-				filters[i] = append(filters[i], collector.ServiceFilter{IDs: f.ids, Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
+				filters[i] = append(filters[i], inventory.Filter{IDs: f.ids, Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
 			}
 		}
-		o.Selection, err = collector.NewSelection(filters[0], filters[1])
+		o.Selection, err = inventory.NewSelection(filters[0], filters[1])
 	}
 	return o, err
 }
 
 // owns tells whether a service belongs to the shard.
 func (c config) owns(id string) bool {
-	return collector.Shard{Index: c.shardIndex, Count: c.shardCount}.Owns(id)
+	return inventory.Shard{Index: c.shardIndex, Count: c.shardCount}.Owns(id)
 }
 
 // Which answer a page gets.
@@ -97,7 +99,7 @@ const (
 
 // serve returns a page in the text format and in OpenMetrics.
 func serve(c *collector.Collector, org, service string) (text, openMetrics []byte, status string) {
-	doc, err := c.Page(org, service)
+	docs, err := c.Page(org, service)
 	var none *collector.UnavailableError
 	switch {
 	case errors.Is(err, collector.ErrNotFound):
@@ -107,8 +109,8 @@ func serve(c *collector.Collector, org, service string) (text, openMetrics []byt
 	case err != nil:
 		return nil, nil, err.Error()
 	}
-	encode := func(f exposition.Format) []byte {
-		return bytes.Join(exposition.Encode(f, exposition.Identity, doc).Chunks, nil)
+	encode := func(f expfmt.Format) []byte {
+		return bytes.Join(new(exposition.Encoder).Encode(f, exposition.Identity, docs...).Chunks, nil)
 	}
 	return encode(exposition.Text), encode(exposition.OpenMetrics), served
 }
