@@ -30,7 +30,7 @@
 //
 // A series that a rule renames is of a family of its new name, with the type and HELP
 // of its old one; a sample of a histogram or summary as long as it keeps its suffix.
-// Where series meet under one name, the type and HELP of the first one stand, in the
+// Where series meet under one name, the first type and HELP that are known stand, in the
 // order of the page or of the merged parts, and of the same series the first one
 // counts.
 //
