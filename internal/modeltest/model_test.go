@@ -85,7 +85,7 @@ func change(t *rapid.T, s *service) {
 
 func drawState(t *rapid.T, s *service) {
 	s.state = rapid.SampledFrom([]string{
-		"running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
+		"running", "running", "running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
 	}).Draw(t, "state")
 }
 
@@ -212,9 +212,6 @@ func (e *events) Rearrange(t *rapid.T) {
 	}
 }
 
-// Garble makes the pages invalid, or valid again.
-func (e *events) Garble(*rapid.T) { e.world.garbage = !e.world.garbage }
-
 // Set changes a setting of a service.
 func (e *events) Set(t *rapid.T) {
 	e.world.settings[e.pick(t).id] = rapid.SampledFrom([]map[string]any{
@@ -225,7 +222,7 @@ func (e *events) Set(t *rapid.T) {
 // Disturb makes trouble for the next answers.
 func (e *events) Disturb(t *rapid.T) {
 	call := rapid.SampledFrom([]string{callList, callPage, callPage, callOwn, callHostname}).Draw(t, "call")
-	kinds := []string{troubleCut, troubleEmpty, troubleHTML, "429", "503", "400", "404", "403"}
+	kinds := []string{troubleCut, troubleEmpty, troubleHTML, troubleLine, "429", "503", "400", "404", "403"}
 	e.disturb(call, trouble{
 		left: rapid.IntRange(1, 6).Draw(t, "times"),
 		kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -269,7 +266,7 @@ func (e *events) Reload(t *rapid.T) {
 	case "settings":
 		c.settings = !c.settings
 	}
-	e.reload(c)
+	e.apply(c)
 }
 
 var ruleMenu = []string{

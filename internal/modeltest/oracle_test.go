@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -64,7 +65,11 @@ func newOracle(c config) *oracle {
 	}
 }
 
-func (a answer) good() bool { return a.status == http.StatusOK && !a.cut && a.body != "<html>" }
+// good tells whether the answer came whole and is of the right kind.
+func (a answer) good() bool {
+	wantJSON := a.call != callPage && a.call != callOwn
+	return a.status == http.StatusOK && !a.cut && a.body != htmlBody && json.Valid([]byte(a.body)) == wantJSON
+}
 
 // take takes in an answer.
 func (o *oracle) take(a answer) {
@@ -118,9 +123,7 @@ func (o *oracle) reload(c config) {
 			clear(o.hostnames)
 		}
 	}
-	if !o.listedAt.IsZero() {
-		o.settle(now, false)
-	}
+	o.settle(now, o.listedAt.IsZero())
 }
 
 // expire forgets services of which there was nothing but metrics that are too old.

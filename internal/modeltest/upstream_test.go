@@ -45,7 +45,10 @@ const (
 	troubleCut   = "cut"
 	troubleEmpty = "empty"
 	troubleHTML  = "html"
+	troubleLine  = "line" // one that does not parse
 )
+
+const htmlBody = "<html>"
 
 // upstream answers one collector and keeps a record of it. Safe for concurrent use,
 // except for the world, which changes only while nothing is asked.
@@ -72,7 +75,9 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 			a.body = envelope([]any{})
 		}
 	case troubleHTML:
-		a.body = "<html>"
+		a.body = htmlBody
+	case troubleLine:
+		a.body += "this is no {line\n"
 	default:
 		a.body = ""
 		if _, err := fmt.Sscan(t.kind, &a.status); err != nil {
