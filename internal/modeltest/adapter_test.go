@@ -25,6 +25,7 @@ const (
 	downgradesTypes = false // a TYPE word that is not known costs its family's type, not the page
 	newerDuplicate  = false // of two samples of one series the one with the newer timestamp counts
 	graceOnOwnPage  = false // a service that has just started may have an empty page of its own
+	idKeepsData     = false // an id that is written down keeps the data of the organization that was found
 	upStands        = false // a service's up stands when the organization's page is asked for no more
 )
 
@@ -50,7 +51,8 @@ func budget() *api.Budget {
 // organization returns the configuration for the collector.
 func (c config) organization(transport http.RoundTripper, budget *api.Budget) (collector.Organization, error) {
 	o := collector.Organization{
-		ID: organizationID,
+		Name: "shop",
+		ID:   organizationID,
 		API: api.Config{
 			BaseURL:     "http://upstream.test",
 			Credentials: api.StaticCredentials("key", "secret"),
@@ -66,6 +68,9 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		Shard:             collector.Shard{Index: c.shardIndex, Count: c.shardCount},
 		Timestamps:        c.timestamps,
 		CollectConfig:     c.settings,
+	}
+	if c.findOut {
+		o.ID = ""
 	}
 	var err error
 	if o.EnrichLabels, err = collector.ParseEnrichLabels(c.enrich); err != nil {

@@ -19,6 +19,7 @@ const (
 // served of them.
 type oracle struct {
 	config config
+	found  bool // which organization it is
 
 	// The list.
 	listed      []service // the latest that was believed
@@ -54,6 +55,7 @@ type sample struct {
 func newOracle(c config) *oracle {
 	return &oracle{
 		config:   c,
+		found:    !c.findOut,
 		services: map[string]service{}, excluded: map[string]bool{}, tombstones: map[string]time.Time{},
 		runningSince: map[string]time.Time{},
 		states: []string{
@@ -76,6 +78,8 @@ func (o *oracle) take(a answer) {
 	o.expire(a.at)
 	defer o.forgetPage()
 	switch a.call {
+	case callFind:
+		o.found = o.found || a.good() && strings.Contains(a.body, organizationID)
 	case callList:
 		o.takeList(a)
 	case callPage:
@@ -117,6 +121,7 @@ func (o *oracle) reload(c config) {
 	o.expire(now)
 	defer o.forgetPage()
 	o.config = c
+	o.found = o.found || !c.findOut
 	if !c.settings {
 		clear(o.settings)
 		if !slices.Contains(c.enrich, "hostname") {
@@ -342,6 +347,9 @@ func (o *oracle) mute() bool {
 // status tells which answer the page of a service gets, or of the organization if that
 // is "".
 func (o *oracle) status(service string) string {
+	if !o.found {
+		return unavailable
+	}
 	if service == "" {
 		switch {
 		case o.mute() && o.listOK, !o.measuredAt.IsZero() && time.Since(o.measuredAt) < maxAge:

@@ -11,6 +11,7 @@ import (
 
 // The calls that upstream answers.
 const (
+	callFind     = "organizations"
 	callList     = "list"
 	callPage     = "page"
 	callOwn      = "own page"
@@ -71,7 +72,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.cut = true
 	case troubleEmpty:
 		a.body = ""
-		if a.call == callList {
+		if a.call == callList || a.call == callFind {
 			a.body = envelope([]any{})
 		}
 	case troubleHTML:
@@ -107,6 +108,10 @@ func (u *upstream) draft(path string) answer {
 	parts := strings.Split(strings.Trim(rest, "/"), "/")
 	a := answer{status: http.StatusOK, service: parts[0]}
 	switch {
+	case path == "/v1/organizations":
+		a.call, a.service = callFind, ""
+		a.body = envelope([]any{map[string]any{"id": organizationID, "name": "shop"}})
+		return a
 	case rest == "":
 		a.call, a.body = callList, u.world.list()
 		return a
