@@ -38,7 +38,7 @@ type pool[T any] struct {
 // ask at once for pages that have just changed.
 const mostIdle = 2
 
-func (p *pool[T]) get(make func() *T) *T {
+func (p *pool[T]) get(newT func() *T) *T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.idle) - 1; n >= 0 {
@@ -46,7 +46,7 @@ func (p *pool[T]) get(make func() *T) *T {
 		p.idle = p.idle[:n]
 		return c
 	}
-	return make()
+	return newT()
 }
 
 func (p *pool[T]) put(c *T) {

@@ -65,10 +65,8 @@ func (m *Metrics) Equal(o *Metrics) bool {
 	if m == nil || o == nil {
 		return m == o
 	}
-	if !m.sameSeries(o) && !(maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)) {
-		return false
-	}
-	return m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
+	same := m.sameSeries(o) || maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)
+	return same && m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
 		slices.EqualFunc(m.samples, o.samples, func(a, b sample) bool {
 			return a.from == b.from && a.to == b.to && a.timestamp == b.timestamp && proto.Equal(a.exemplar, b.exemplar)
 		})
