@@ -55,11 +55,7 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
 		err = &refusedError{"empty", "the organization's metrics page is empty, which the list of services does not explain: upstream is in trouble, the last good page is kept"}
 	}
-	if err != nil {
-		for _, s := range st.services {
-			s.onPage = false
-		}
-	}
+	st.pageOK = err == nil
 	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
 	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
 		// Upstream may refuse the page of an organization with too many services, and
@@ -84,9 +80,6 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.Outcome) {
 	st := p.state
 	st.metricsAt, st.pageAt, st.pageBytes = at, at, page.Bytes
-	for _, s := range st.services {
-		s.onPage = false
-	}
 	st.page = make(map[string]*exposition.Metrics, len(page.Groups))
 	for id, m := range p.byID(page.Groups) {
 		if id != "" {
@@ -97,7 +90,6 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 			continue
 		}
 		s := p.service(id)
-		s.onPage = true
 		if p.setMetrics(s, m, at, false) {
 			outcome.Changed = true
 		}
@@ -106,7 +98,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 	}
 	// What the inventory does not know lives only as long as upstream names it.
 	for id, s := range st.services {
-		if s.entry == nil && !s.onPage {
+		if s.entry == nil && st.page[id] == nil {
 			p.forget(id)
 			outcome.Changed = true
 		}
