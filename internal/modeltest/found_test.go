@@ -84,6 +84,23 @@ func TestLabelsChangeAfterAnOwnPageBecameEmpty(t *testing.T) {
 	})
 }
 
+// A family of whose type one page says nothing and another something: what is said counts,
+// whether the two meet in a merge or by a rule.
+func TestTypeThatIsKnownCounts(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.world.help = 1 // PostgresServer_DiskBytes is untyped
+		m.world.uncovered[id(0)] = true
+		m.world.refresh++
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		m.pass(2 * time.Minute)
+		m.check()
+		m.apply(config{ruleTexts: []string{
+			"{source_labels: [__name__], regex: PostgresServer_Connections, target_label: __name__, replacement: PostgresServer_queries_total}",
+		}})
+		m.check()
+	})
+}
+
 // When one of two services is deleted, the other's own page is read instead of the
 // organization's. Until then the latest request for its metrics is still the one that
 // brought them.
