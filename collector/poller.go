@@ -216,7 +216,7 @@ func (p *poller) poll(ctx context.Context) {
 		if p.view.Load().expired(now) {
 			p.publish(now)
 		}
-		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond))
+		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond)) //nolint:contextcheck // it is p.requests
 		select {
 		case <-ctx.Done():
 			return

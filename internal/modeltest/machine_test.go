@@ -62,7 +62,9 @@ func newMachine(t tester, w *world, c config) *machine {
 		go func() { done <- s.collector.Run(ctx) }()
 		s.stop = func() {
 			cancel()
-			<-done
+			if err := <-done; err != nil {
+				m.t.Error(err)
+			}
 		}
 		m.sides = append(m.sides, s)
 	}

@@ -172,7 +172,7 @@ func (e *events) Refresh(*rapid.T) { e.world.catchUp() }
 func (e *events) Renew(*rapid.T) { e.world.refresh++ }
 
 // Shout makes upstream write ids in upper case, or in lower case again.
-func (e *events) Shout(t *rapid.T) {
+func (e *events) Shout(*rapid.T) {
 	e.world.upper = !e.world.upper
 	e.world.refresh++
 }
