@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,7 +20,6 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // checkGenerated compares what is between the two comments of a document that mark a
@@ -181,114 +179,4 @@ func TestDocsMetrics(t *testing.T) {
 	}
 	b.WriteString("\n")
 	checkGenerated(t, "docs/metrics.md", "metrics", b.String())
-}
-
-// documents returns the text of the README and of all that is in docs/, by file.
-func documents(t *testing.T) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob("docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	texts := map[string]string{}
-	for _, file := range append(files, "README.md", "CONTRIBUTING.md", "SECURITY.md") {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts[file] = string(text)
-	}
-	return texts
-}
-
-func TestDocsExamplesOfConfiguration(t *testing.T) {
-	block := regexp.MustCompile("(?s)```yaml\n(.*?)```")
-	examples := 0
-	for file, text := range documents(t) {
-		for _, m := range block.FindAllStringSubmatch(text, -1) {
-			if strings.Contains(m[1], "scrape_configs:") {
-				continue // Prometheus's, not ours
-			}
-			examples++
-			if _, err := config.Parse([]byte(m[1]), ""); err != nil {
-				t.Errorf("%s: an example is not valid: %v\n%s", file, err, m[1])
-			}
-		}
-	}
-	if examples < 2 {
-		t.Errorf("found %d examples", examples)
-	}
-}
-
-// TestDocsKeysOfConfiguration has the parser say which keys there are, and expects each
-// in a table and in the example of everything.
-func TestDocsKeysOfConfiguration(t *testing.T) {
-	text := documents(t)["docs/configuration.md"]
-	_, example, _ := strings.Cut(text, "```yaml\n")
-	example, _, _ = strings.Cut(example, "```")
-	known := regexp.MustCompile(`known here are ([a-z_, ]+)`)
-	want := map[string]bool{}
-	for _, unknown := range []string{"x: 1", "services: {x: 1}", "services: {include: [{x: 1}]}", "organizations: [{x: 1}]"} {
-		_, err := config.Parse([]byte(unknown), "")
-		if err == nil {
-			t.Fatalf("%s: no error", unknown)
-		}
-		m := known.FindStringSubmatch(err.Error())
-		if m == nil {
-			t.Fatalf("%s: no keys in %v", unknown, err)
-		}
-		for key := range strings.SplitSeq(m[1], ", ") {
-			want[key] = true
-			if !regexp.MustCompile(`(?m)^[ -]*` + key + ":").MatchString(example) {
-				t.Errorf("%s is not in the example", key)
-			}
-		}
-	}
-	got := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(text, -1) {
-		got[m[1]] = true
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("the keys in the tables of docs/configuration.md are not those of the parser (-want +got)\n%s", diff)
-	}
-}
-
-// TestDocsLinks follows links to files of the repository, and to headings.
-func TestDocsLinks(t *testing.T) {
-	texts := documents(t)
-	link := regexp.MustCompile(`\]\(([^)\s]+)\)`)
-	heading := regexp.MustCompile(`(?m)^#+ (.+)$`)
-	anchor := strings.NewReplacer(" ", "-", "`", "", ",", "", ".", "", ":", "", "(", "", ")", "")
-	for file, text := range texts {
-		for _, m := range link.FindAllStringSubmatch(text, -1) {
-			target, fragment, _ := strings.Cut(m[1], "#")
-			if strings.Contains(m[1], "://") {
-				continue
-			}
-			name := file
-			if target != "" {
-				name = filepath.ToSlash(filepath.Join(filepath.Dir(file), target))
-				if _, err := os.Stat(name); err != nil {
-					t.Errorf("%s: link to %s: %v", file, m[1], err)
-					continue
-				}
-			}
-			if fragment == "" {
-				continue
-			}
-			var anchors []string
-			for _, h := range heading.FindAllStringSubmatch(texts[name], -1) {
-				anchors = append(anchors, anchor.Replace(strings.ToLower(h[1])))
-			}
-			if !slices.Contains(anchors, fragment) {
-				t.Errorf("%s: %s has no heading %s, but %v", file, name, fragment, anchors)
-			}
-		}
-	}
-}
-
-func TestReadmeIsShort(t *testing.T) {
-	if n := strings.Count(documents(t)["README.md"], "\n"); n > 200 {
-		t.Errorf("README.md has %d lines, at most 200 are wanted: move what not every reader needs to docs/", n)
-	}
 }
