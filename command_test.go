@@ -70,7 +70,7 @@ func TestCheckJudges(t *testing.T) {
 			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
 		},
 		{
-			name: "organization found", services: 3, unknown: true,
+			name: "Organization found", services: 3, unknown: true,
 			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
 		},
 		{

@@ -258,7 +258,7 @@ func (p *poller) recovered(v any, stack []byte) {
 	p.c.health.panics.WithLabelValues(p.label()).Inc()
 	if text := fmt.Sprint(v); text != p.panicked {
 		p.panicked = text
-		level.Error(p.logger).Log("msg", "a panic, which is a bug: what was read of the organization is dropped and read anew; please report it",
+		level.Error(p.logger).Log("msg", "Panic while processing a response; dropping the organization's data and reading it again. This is a bug, please report it",
 			"panic", text, "stack", string(stack))
 	}
 	now := time.Now()

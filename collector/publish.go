@@ -65,11 +65,11 @@ func (p *poller) observeBudget(plan schedule.Summary) {
 	switch {
 	case !st.overBudget && plan.Period > p.config.MaxAge:
 		st.overBudget = true
-		level.Warn(p.logger).Log("msg", "the rate budget is too small to read every service's metrics within --metrics.max-age, so that they are served for longer; ask ClickHouse support for a raised limit and set --api.rate-limit to it, divide the services among exporters (shards, organizations) with an API key each, or select fewer services",
+		level.Warn(p.logger).Log("msg", "The rate budget is too small to read every service within --metrics.max-age, so metrics are served for longer. Ask ClickHouse support for a higher limit and set --api.rate-limit, select fewer services, or divide them among shards or organizations with an API key each",
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	case st.overBudget && plan.Period <= p.config.MaxAge*9/10: // well below, or it would be said again and again
 		st.overBudget = false
-		level.Info(p.logger).Log("msg", "the rate budget suffices again to read every service's metrics within --metrics.max-age",
+		level.Info(p.logger).Log("msg", "The rate budget is sufficient again to read every service within --metrics.max-age",
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	}
 }

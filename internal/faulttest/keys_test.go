@@ -134,5 +134,5 @@ func TestKeyFiles(t *testing.T) {
 	if more := p.sum(pollsName, "endpoint", organizationMetrics) - polls; more > 12 {
 		t.Errorf("the new key was used after %v polls only", more)
 	}
-	await(t, "the log tells", func() bool { return len(e.log.lines("refresh works again")) == 2 }, e.log.String)
+	await(t, "the log tells", func() bool { return len(e.log.lines("Refresh works again")) == 2 }, e.log.String)
 }
