@@ -150,8 +150,10 @@ func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.E
 		return d.writeText(w)
 	}
 	families := d.metricFamilies(syntax == expfmt.TypeOpenMetrics)
-	if escaping == model.UnderscoreEscaping || syntax != expfmt.TypeProtoDelim && hasColons(families) {
+	if escaping == model.UnderscoreEscaping {
 		useUnderscores(families)
+	} else if (syntax != expfmt.TypeProtoDelim || escaping != model.NoEscaping) && hasColons(families) {
+		replaceColons(families)
 	}
 	if syntax == expfmt.TypeOpenMetrics {
 		families = openMetricsFamilies(families)
