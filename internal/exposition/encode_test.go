@@ -57,7 +57,7 @@ func TestEncodeConcurrently(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		reg.MustRegister(collectors.NewGoCollector())
 		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "c", Help: "Not a name for OpenMetrics."}, []string{"b", "a"})
-		c.WithLabelValues("2", "1").Add(-0.0)
+		c.WithLabelValues("2", "1").Add(1)
 		reg.MustRegister(c)
 		families, err := reg.Gather()
 		if err != nil {

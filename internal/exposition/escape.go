@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	dto "github.com/prometheus/client_model/go"
@@ -91,8 +92,8 @@ func escapeNames(names []*string, suffixes func(i int) []string, escape func(str
 		}
 		if taken(1) { // by others too
 			escaped = reversible(*name)
-			for taken(0) { // some names look as if they had been escaped
-				escaped += "_"
+			for n := 2; taken(0); n++ { // some names look as if they had been escaped
+				escaped = reversible(*name) + "_" + strconv.Itoa(n)
 			}
 			for _, suffix := range suffixes(i) {
 				wanted[escaped+suffix]++

@@ -42,7 +42,7 @@ func FuzzRoundTrip(f *testing.F) {
 }
 
 func TestRandomPages(t *testing.T) {
-	for seed := range uint64(500) {
+	for seed := range uint64(300) {
 		body := randomPage(random(seed))
 		compareParse(t, []byte(body), textContent)
 		checkRoundTrip(t, body, textContent)
@@ -81,7 +81,9 @@ func checkRoundTrip(t *testing.T, body, contentType string) {
 			checkLegacy(t, f, out, len(read), len(got))
 			continue
 		}
-		compareServed(t, ending, read, got, string(out))
+		// Lines that are far from their TYPE line have their bounds as they are written.
+		// They are served behind it.
+		compareServed(t, ending, canonical(read), canonical(got), string(out))
 		if strings.HasPrefix(ending, "text") {
 			checkFamilies(t, out)
 		}
@@ -191,7 +193,7 @@ func TestOpenMetricsIsStrictlyValid(t *testing.T) {
 	for _, body := range openMetricsSeeds {
 		add(body, openMetricsContent)
 	}
-	for seed := range uint64(1500) {
+	for seed := range uint64(1000) {
 		add(randomPage(random(seed)), textContent)
 	}
 	var in bytes.Buffer
