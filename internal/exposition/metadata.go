@@ -158,7 +158,7 @@ func withKnownTypes(body []byte) ([]byte, int) {
 			line = line[:n]
 		}
 		if name, word, ok := typeLine(line); ok {
-			if known := knownType(word); (known != word || name == "") && !validLine(line) && !values.contain(body, at) {
+			if known := knownType(word); (known != word || name == "" || name[0] == '"') && !validLine(line) && !values.contain(body, at) {
 				changed++
 				out = append(out, body[done:at]...)
 				if name != "" {
