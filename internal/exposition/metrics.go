@@ -149,4 +149,3 @@ func NewMetrics(gauges []Gauge) *Metrics {
 	}
 	return m
 }
-
