@@ -118,10 +118,22 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 	case !o.InventoryKnown:
 		return "the list of services", nil
 	}
-	slow := 0
+	running, slow, pending, failed := 0, 0, 0, 0
+	var failure error
 	for _, s := range o.Services {
-		if s.Known && s.State == "running" && s.LastSuccess.IsZero() && s.Error == "" {
+		if !s.Known || s.State != "running" {
+			continue
+		}
+		running++
+		if s.LastSuccess.IsZero() && s.Error == "" {
 			slow++
+		}
+		switch {
+		case s.DetailsPending:
+			pending++
+		case s.DetailsError != nil:
+			failed++
+			failure = s.DetailsError
 		}
 	}
 	switch {
@@ -129,6 +141,10 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 		return fmt.Sprintf("the metrics of %d services", slow), nil
 	case !o.Up:
 		return "metrics", nil
+	case pending > 0:
+		return fmt.Sprintf("the settings or hostnames of %d services, each of which takes a request", pending), nil
+	case failed > 0 && failed == running:
+		return "", failure
 	}
 	return "", nil
 }

@@ -144,17 +144,17 @@ func (p *poller) planDetails() []schedule.Detail {
 	if p.config.CollectConfig {
 		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.ConfigInterval})
 	}
-	hostnames := p.config.CollectConfig || slices.ContainsFunc(p.config.EnrichLabels, inventory.EnrichLabel.NeedsHostname)
+	hostnames := p.config.wantsHostnames()
 	if hostnames {
 		planned = append(planned, schedule.Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
 	}
 	for _, s := range p.state.services {
 		kept := *s.details
 		if !p.config.CollectConfig {
-			kept.settings, s.settingsErr = nil, nil
+			kept.settings, s.settingsErr, s.settingsTried = nil, nil, false
 		}
 		if !hostnames {
-			kept.hostname, s.hostnameErr = "", nil
+			kept.hostname, s.hostnameErr, s.hostnameTried = "", nil, false
 		}
 		s.details = &kept
 	}
@@ -176,6 +176,11 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 		failed = func(s *service) *error { return &s.hostnameErr }
 	}
 	*failed(s) = r.err
+	if endpoint == api.EndpointService {
+		s.hostnameTried = true
+	} else {
+		s.settingsTried = true
+	}
 	p.observeEach(calls, func(s *service) error { return *failed(s) }, now, endpoint,
 		"a service's "+what+" cannot be read; what was read last stands", "every service's "+what+" can be read again")
 	if r.err != nil {

@@ -99,6 +99,7 @@ type service struct {
 
 	// Why its own page and its details could not be had, nil if they could.
 	err, hostnameErr, settingsErr error
+	hostnameTried, settingsTried  bool
 
 	metrics     *exposition.Metrics // the newest; nil before the first, and when too old
 	fetchedAt   time.Time           // zero before the first

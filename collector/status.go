@@ -114,6 +114,11 @@ type ServiceStatus struct {
 	DataAgeSeconds float64   `json:"data_age_seconds,omitempty"`
 	Error          string    `json:"error,omitempty"`
 
+	// DetailsPending tells that its settings or its hostname are wanted and have not
+	// been asked for yet, and DetailsError why the latest attempt failed.
+	DetailsPending bool  `json:"-"`
+	DetailsError   error `json:"-"`
+
 	// What its metrics say, nil if they do not or are too old to be served.
 	CPUUsedRatio  *float64 `json:"cpu_used_ratio,omitempty"` // of all cores, between the last two changes
 	Connections   *float64 `json:"connections,omitempty"`    // in all states
@@ -169,7 +174,9 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 		if s.id == "" {
 			continue
 		}
-		o.Services = append(o.Services, s.status(now))
+		status := s.status(now)
+		status.DetailsPending = v.config.CollectConfig && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
+		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
 		}
@@ -193,6 +200,7 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	if s.err != nil {
 		o.Error = s.err.Error()
 	}
+	o.DetailsError = cmp.Or(s.settingsErr, s.hostnameErr)
 	if e := s.entry; e != nil {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType

@@ -323,6 +323,35 @@ func TestFormatsAndEncodings(t *testing.T) {
 	}
 }
 
+// TestEqualTagsMeanEqualBytes, whichever exporter of a pair is asked, and whatever it
+// has been asked before.
+func TestEqualTagsMeanEqualBytes(t *testing.T) {
+	one, other := serve(t, Options{Collector: withData(), Own: own(ownPage)}), serve(t, Options{Collector: withData(), Own: own(ownPage)})
+	bytesOf := map[string]string{} // by tag
+	for range 2 {
+		for _, url := range []string{one, other} {
+			for _, path := range []string{"/metrics", "/v1/organizations/org/postgres/prometheus", "/v1/organizations/org/postgres/a/prometheus"} {
+				for _, accept := range []string{"text/plain", "application/openmetrics-text;version=1.0.0", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited"} {
+					for _, encoding := range []string{"identity", "gzip", "zstd"} {
+						a := do(t, http.MethodGet, url+path, http.Header{"Accept": {accept}, "Accept-Encoding": {encoding}})
+						tag := a.header.Get("ETag")
+						if strings.HasPrefix(tag, "W/") || tag == "" {
+							t.Fatalf("%s, %s, %s: tag %q is not a strong one", path, accept, encoding, tag)
+						}
+						if known, ok := bytesOf[tag]; ok && known != string(a.body) {
+							t.Errorf("%s, %s, %s: other bytes under tag %s", path, accept, encoding, tag)
+						}
+						bytesOf[tag] = string(a.body)
+					}
+				}
+			}
+		}
+	}
+	if want := 3 * 3 * 3; len(bytesOf) != want {
+		t.Errorf("%d tags for %d pages", len(bytesOf), want)
+	}
+}
+
 func TestPreferOpenMetrics(t *testing.T) {
 	url := serve(t, Options{Collector: withData(), PreferOpenMetrics: true})
 	a := do(t, "GET", url+"/metrics", http.Header{"Accept": {"application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"}})
