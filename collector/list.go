@@ -108,7 +108,6 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 			p.forget(id)
 			if _, out := st.excluded[id]; !out {
 				st.tombstones[id] = now
-				delete(st.page, id)
 			}
 		}
 	}
