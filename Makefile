@@ -4,6 +4,7 @@ GO              ?= go
 GOLANGCI_LINT   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK     ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME        ?= 10s
+MODELTIME       ?= 10m
 
 PACKAGE  := github.com/prometheus/common/version
 VERSION  ?= $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown))
@@ -50,6 +51,10 @@ test-slow: ## The same against a real API server, BuildKit and goreleaser; build
 .PHONY: soak
 soak: ## An hour of faults at random, a real Prometheus scraping, all its values checked; SOAK_DURATION sets how long.
 	$(GO) test -tags soak -run TestSoak -timeout 0 -v ./internal/faulttest
+
+.PHONY: model
+model: ## The collector against a model of it, under other random events each time, for MODELTIME.
+	$(GO) test -v -timeout 0 -run 'TestModel$$' ./internal/modeltest -rapid.checks 200 -model.time $(MODELTIME)
 
 .PHONY: release-snapshot
 release-snapshot: ## A release without a tag, in dist/.

@@ -54,7 +54,7 @@ func budget() *api.Budget {
 func (c config) organization(transport http.RoundTripper, budget *api.Budget) (collector.Organization, error) {
 	o := collector.Organization{
 		Name: "shop",
-		ID:   organizationID,
+		ID:   c.written([]string{organizationID})[0],
 		API: api.Config{
 			BaseURL:     "http://upstream.test",
 			Credentials: api.StaticCredentials("key", "secret"),
@@ -82,12 +82,24 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		var filters [2][]inventory.Filter
 		for i, list := range [2][]filter{c.selection.include, c.selection.exclude} {
 			for _, f := range list {
-				filters[i] = append(filters[i], inventory.Filter{IDs: f.ids, Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
+				filters[i] = append(filters[i], inventory.Filter{IDs: c.written(f.ids), Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
 			}
 		}
 		o.Selection, err = inventory.NewSelection(filters[0], filters[1])
 	}
 	return o, err
+}
+
+// written returns ids as the user wrote them.
+func (c config) written(ids []string) []string {
+	if !c.upper || ids == nil {
+		return ids
+	}
+	var upper []string
+	for _, id := range ids {
+		upper = append(upper, strings.ToUpper(id))
+	}
+	return upper
 }
 
 // owns tells whether a service belongs to the shard.

@@ -12,6 +12,7 @@ import (
 // config is what a user may set, in the user's words.
 type config struct {
 	findOut    bool     // the organization's id is not given
+	upper      bool     // ids are given in upper case
 	ruleTexts  []string // YAML
 	enrich     []string
 	selection  *selection

@@ -10,8 +10,8 @@ import (
 // What the machine has found, as short as it could be made.
 
 // plain returns services that run.
-func plain(n int) world {
-	w := world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+func plain(n int) *world {
+	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
 	for i := range n {
 		w.listed = append(w.listed, service{
 			id: id(i), name: fmt.Sprintf("service-%d", i), region: "us-east-1", size: "small", state: "running", version: "18",

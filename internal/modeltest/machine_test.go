@@ -21,7 +21,7 @@ type tester interface {
 // machine is upstream, some collectors that poll it, and an oracle for each.
 type machine struct {
 	t      tester
-	world  world
+	world  *world
 	config config
 	ids    []string // of all services that there ever were
 	sides  []*side
@@ -39,12 +39,13 @@ type side struct {
 
 // newMachine starts the collectors. To be called in a synctest bubble, in which the
 // machine must be ended by end.
-func newMachine(t tester, w world, c config) *machine {
+func newMachine(t tester, w *world, c config) *machine {
 	t.Helper()
 	m := &machine{t: t, world: w, config: c}
+	w.Lock()
 	for _, options := range variants() {
 		s := &side{budget: budget(), oracle: newOracle(c)}
-		s.upstream = upstream{world: &m.world, troubles: map[string]trouble{}}
+		s.upstream = upstream{world: w, troubles: map[string]trouble{}}
 		o, err := c.organization(&s.upstream, s.budget)
 		if err != nil {
 			t.Fatal(err)
@@ -70,6 +71,7 @@ func newMachine(t tester, w world, c config) *machine {
 }
 
 func (m *machine) end() {
+	m.world.Unlock()
 	for _, s := range m.sides {
 		s.stop()
 	}
@@ -77,6 +79,8 @@ func (m *machine) end() {
 
 // pass lets time pass.
 func (m *machine) pass(d time.Duration) {
+	m.world.Unlock()
+	defer m.world.Lock()
 	<-time.After(d)
 	synctest.Wait()
 }
@@ -93,6 +97,8 @@ func (m *machine) disturb(call string, t trouble) {
 // apply replaces the configuration.
 func (m *machine) apply(c config) {
 	m.t.Helper()
+	m.world.Unlock()
+	defer m.world.Lock()
 	m.config = c
 	for _, s := range m.sides {
 		s.listen(m.t) // to what came before
@@ -111,7 +117,6 @@ func (m *machine) apply(c config) {
 // check compares all pages of all collectors with what the oracles say.
 func (m *machine) check() {
 	m.t.Helper()
-	synctest.Wait()
 	for n, s := range m.sides {
 		s.listen(m.t)
 		if bugs := s.bugs.all(); bugs != "" {

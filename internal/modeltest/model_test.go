@@ -4,8 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,39 +14,45 @@ import (
 	"pgregory.net/rapid"
 )
 
-var steps atomic.Int64
+var modelTime = flag.Duration("model.time", 0, "go on with other random events for so long")
 
+var steps atomic.Int64 // done by all checks
+
+// TestMain lets every commit be checked with the same events. Flags of rapid's and
+// -model.time have others.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	given := *modelTime > 0
+	flag.Visit(func(f *flag.Flag) { given = given || strings.HasPrefix(f.Name, "rapid.") })
 	if !given {
-		if err := flag.Set("rapid.checks", "12"); err != nil { // for every commit
-			panic(err)
+		for name, value := range map[string]string{"rapid.seed": "10", "rapid.checks": "30"} {
+			if err := flag.Set(name, value); err != nil {
+				panic(err)
+			}
 		}
 	}
-	defer func() { fmt.Printf("model: %d steps\n", steps.Load()) }()
-	if code := m.Run(); code != 0 {
-		fmt.Printf("model: %d steps\n", steps.Load())
-		os.Exit(code)
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
+	goleak.VerifyTestMain(m)
 }
 
 func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		rapid.SyncTest(t, func(t *rapid.T) {
-			w := drawWorld(t)
-			e := &events{machine: newMachine(t, w, drawConfig(t))}
-			defer e.end()
-			actions := rapid.StateMachineActions(e)
-			delete(actions, "Check")
-			t.Repeat(actions)
+	started := time.Now()
+	for {
+		rapid.Check(t, func(t *rapid.T) {
+			rapid.SyncTest(t, func(t *rapid.T) {
+				w := drawWorld(t)
+				e := &events{machine: newMachine(t, w, drawConfig(t))}
+				defer e.end()
+				actions := rapid.StateMachineActions(e)
+				delete(actions, "Check")
+				t.Repeat(actions)
+			})
 		})
-	})
+		took := time.Since(started).Round(time.Second)
+		t.Logf("%d steps in %s", steps.Load(), took)
+		if t.Failed() || took >= *modelTime {
+			return
+		}
+	}
 }
 
 // events are what may happen, in the shape that rapid wants: one method each.
@@ -90,8 +96,8 @@ func drawState(t *rapid.T, s *service) {
 	}).Draw(t, "state")
 }
 
-func drawWorld(t *rapid.T) world {
-	w := world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+func drawWorld(t *rapid.T) *world {
+	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
 	for n := range rapid.IntRange(0, 4).Draw(t, "services") {
 		w.listed = append(w.listed, drawService(t, id(n)))
 	}
@@ -156,6 +162,15 @@ func (e *events) Refresh(*rapid.T) { e.world.catchUp() }
 
 // Renew gives the pages other values.
 func (e *events) Renew(*rapid.T) { e.world.refresh++ }
+
+// Shout makes upstream write ids in upper case, or in lower case again.
+func (e *events) Shout(t *rapid.T) {
+	if !lowerCaseIDs {
+		t.Skip("not promised")
+	}
+	e.world.upper = !e.world.upper
+	e.world.refresh++
+}
 
 // Appear makes the pages have a service that the list has not.
 func (e *events) Appear(t *rapid.T) {
@@ -255,6 +270,9 @@ func (e *events) Reload(t *rapid.T) {
 	if c.findOut && idKeepsData {
 		what = append(what, "id")
 	}
+	if lowerCaseIDs {
+		what = append(what, "case")
+	}
 	drawPart(t, &c, rapid.SampledFrom(what).Draw(t, "what"))
 	e.apply(c)
 }
@@ -289,6 +307,8 @@ func drawPart(t *rapid.T, c *config, part string) {
 		c.settings = !c.settings
 	case "id":
 		c.findOut = !c.findOut
+	case "case":
+		c.upper = !c.upper
 	}
 }
 

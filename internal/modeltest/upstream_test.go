@@ -51,8 +51,7 @@ const (
 
 const htmlBody = "<html>"
 
-// upstream answers one collector and keeps a record of it. Safe for concurrent use,
-// except for the world, which changes only while nothing is asked.
+// upstream answers one collector and keeps a record of it. Safe for concurrent use.
 type upstream struct {
 	world *world
 
@@ -104,13 +103,15 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // draft returns the answer as it should be.
 func (u *upstream) draft(path string) answer {
+	u.world.Lock()
+	defer u.world.Unlock()
 	rest, _ := strings.CutPrefix(path, "/v1/organizations/"+organizationID+"/postgres")
 	parts := strings.Split(strings.Trim(rest, "/"), "/")
 	a := answer{status: http.StatusOK, service: parts[0]}
 	switch {
 	case path == "/v1/organizations":
 		a.call, a.service = callFind, ""
-		a.body = envelope([]any{map[string]any{"id": organizationID, "name": "shop"}})
+		a.body = envelope([]any{map[string]any{"id": u.world.cased(organizationID), "name": "shop"}})
 		return a
 	case rest == "":
 		a.call, a.body = callList, u.world.list()
