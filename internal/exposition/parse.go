@@ -280,9 +280,9 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 	return groups, nil
 }
 
-// maxSeries is how long the name and labels of a series can be. Label sets hold no
-// more than 16 MB, which rules may make of less, and panic otherwise.
-const maxSeries = 1 << 20
+// maxSeries is how long the name and labels of a series can be: label sets panic at
+// longer texts.
+const maxSeries = 1<<24 - 1
 
 func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
 	s := &series{text: text}
