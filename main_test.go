@@ -968,10 +968,10 @@ func TestWebConfig(t *testing.T) {
 		if code != http.StatusOK || err != nil || !strings.Contains(page, "\nPostgresServiceInfo{") {
 			t.Errorf("metrics: %d, %v, %.300s", code, err, page)
 		}
-		for _, any := range []string{"", "wrong", password} {
+		for _, given := range []string{"", "wrong", password} {
 			for path, want := range map[string]string{"/-/healthy": "healthy\n", "/-/ready": "ready\n"} {
-				if code, body, err := status(t, c, url+path, any); code != http.StatusOK || body != want {
-					t.Errorf("%s with password %q: %d, %q, %v", path, any, code, body, err)
+				if code, body, err := status(t, c, url+path, given); code != http.StatusOK || body != want {
+					t.Errorf("%s with password %q: %d, %q, %v", path, given, code, body, err)
 				}
 			}
 		}
