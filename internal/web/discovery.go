@@ -24,7 +24,6 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
@@ -232,7 +231,7 @@ func (d *discovery) certain(wanted *filter) (organizations []collector.Organizat
 		switch {
 		case reason == "":
 			organizations = append(organizations, o)
-		case keyRefused(o):
+		case o.Discovery.KeyRefused() || o.Inventory.KeyRefused():
 			missing = append(missing, cmp.Or(o.ID, o.Name, "unknown"))
 			err = cmp.Or(err, errors.New(reason))
 		default:
@@ -246,16 +245,6 @@ func (d *discovery) certain(wanted *filter) (organizations []collector.Organizat
 		return nil, nil, http.StatusServiceUnavailable, err
 	}
 	return organizations, missing, http.StatusOK, nil
-}
-
-// keyRefused tells whether nothing will be known of an organization until somebody
-// sees to its key.
-func keyRefused(o collector.OrganizationStatus) bool {
-	switch api.ErrorKind(cmp.Or(o.Discovery.Reason, o.Inventory.Reason)) {
-	case api.KindUnauthorized, api.KindForbidden, api.KindCredentials:
-		return true
-	}
-	return false
 }
 
 // called tells whether an organization is meant by its id or its name.
