@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -17,7 +16,9 @@ import (
 
 // parse has a parser read a page.
 func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.Page, error) {
-	if n := len(page.Body); n > 0 && page.Body[n-1] != '\n' && !page.Complete && !endsItself(page) {
+	// OpenMetrics says where it ends, so that the parser would refuse one that was cut.
+	whole := page.Complete || len(page.Body) == 0 || bytes.HasSuffix(page.Body, []byte("\n")) || bytes.HasSuffix(page.Body, []byte("\n# EOF"))
+	if !whole {
 		return nil, &refusedError{"parse", "the metrics page breaks off before the end of its last line: it has been cut on its way, the last good page is kept"}
 	}
 	if p.c.noMemo {
@@ -35,12 +36,6 @@ func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.P
 		}
 	}
 	return parsed, nil
-}
-
-// endsItself tells whether the page's format says where it ends, so that the parser
-// refuses one that has been cut.
-func endsItself(page *api.Page) bool {
-	return strings.Contains(page.ContentType, "openmetrics") && bytes.HasSuffix(page.Body, []byte("# EOF"))
 }
 
 // takePage takes in the response to a call for the organization's page.

@@ -210,7 +210,7 @@ func (p *poller) poll(ctx context.Context) {
 		if p.view.Load().expired(now) {
 			p.publish(now)
 		}
-		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond))
+		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond)) //nolint:contextcheck // it is p.requests
 		select {
 		case <-ctx.Done():
 			return
@@ -290,19 +290,18 @@ func (p *poller) ask(now time.Time) time.Time {
 	if p.identity.Load().ID == "" {
 		return wake
 	}
-	for p.inFlight < schedule.MaxInFlight+8 { // the planner sees to that; it must not hang on its being right
+	for {
 		r, ok := st.planner.Next(now)
 		if !ok {
-			break
+			return wake
 		}
 		if r.At.After(now) {
 			sooner(r.At)
-			break
+			return wake
 		}
 		st.planner.Started(r, now)
 		p.begin(r)
 	}
-	return wake
 }
 
 func (p *poller) begin(r schedule.Request) {

@@ -41,7 +41,7 @@ func (p *poller) expire(now time.Time, plan schedule.Summary) {
 			s.expire()
 		}
 	}
-	if reached(now, st.pageAt.Add(max(p.config.MaxAge, plan.Period*5/2))) {
+	if st.page != nil && reached(now, st.pageAt.Add(max(p.config.MaxAge, plan.Period*5/2))) {
 		st.page, st.pageBytes = nil, 0
 		st.parser.Forget()
 	}

@@ -53,7 +53,7 @@ func (s *serviceView) expired(now time.Time) bool {
 // expire returns the service without its data.
 func (s *serviceView) expire() *serviceView {
 	f := s.serviceFacts
-	f.service.expire()
+	f.expire()
 	f.stamp, f.up = time.Time{}, false
 	return newServiceView(f)
 }
