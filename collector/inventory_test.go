@@ -338,7 +338,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				b.stop()
 				changed := map[string]time.Time{}
 				for id, s := range p.state.services {
-					if !s.fetchedAt.IsZero() && !s.onPage && !s.own {
+					if !s.fetchedAt.IsZero() && p.state.page[id] == nil && !s.own {
 						changed[id] = s.fetchedAt
 					}
 				}

@@ -77,6 +77,7 @@ func (p *poller) setInventory(list []api.Service, readAt time.Time) {
 // applyToHeld applies the configuration and the inventory to the metrics that are held.
 func (p *poller) applyToHeld() {
 	st := p.state
+	p.expire(time.Now(), st.planner.Summary())
 	for id, s := range st.services {
 		if !p.exports(id, s.fetchedAt) {
 			p.forget(id)
@@ -87,7 +88,6 @@ func (p *poller) applyToHeld() {
 			continue
 		}
 		if s := p.service(id); s.fetchedAt.IsZero() {
-			s.onPage = true
 			p.setMetrics(s, m, st.pageAt, false)
 		}
 	}
@@ -111,6 +111,7 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 			}
 		}
 	}
+	// As long as the page that is held has a service, it must not bring it back.
 	for id, left := range st.tombstones {
 		if st.page[id] == nil && reached(now, left.Add(tombstoneAge)) {
 			delete(st.tombstones, id)
@@ -135,6 +136,10 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 	if id == "" {
 		// Series of no service are for the first shard, or they would come twice.
 		return p.config.Shard.Count <= 1 || p.config.Shard.Index == 0
+	}
+	if ids, only := p.config.named(); only && st.inventory == nil {
+		_, found := slices.BinarySearch(ids, id)
+		return found
 	}
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)

@@ -50,11 +50,7 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
 		err = &refusedError{"empty", "the organization's metrics page is unexpectedly empty; keeping the last good page"}
 	}
-	if err != nil {
-		for _, s := range st.services {
-			s.onPage = false
-		}
-	}
+	st.pageOK = err == nil
 	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
 	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
 		// Upstream may refuse the page of an organization with too many services, and
@@ -79,9 +75,6 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.Outcome) {
 	st := p.state
 	st.metricsAt, st.pageAt, st.pageBytes = at, at, page.Bytes
-	for _, s := range st.services {
-		s.onPage = false
-	}
 	st.page = make(map[string]*exposition.Metrics, len(page.Groups))
 	for id, m := range p.byID(page.Groups) {
 		if id != "" {
@@ -92,7 +85,6 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 			continue
 		}
 		s := p.service(id)
-		s.onPage = true
 		if p.setMetrics(s, m, at, false) {
 			outcome.Changed = true
 		}
@@ -101,7 +93,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 	}
 	// What the inventory does not know lives only as long as upstream names it.
 	for id, s := range st.services {
-		if s.entry == nil && !s.onPage {
+		if s.entry == nil && st.page[id] == nil {
 			p.forget(id)
 			outcome.Changed = true
 		}

@@ -147,6 +147,10 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 	if p.state.inventory != nil {
 		p.setInventory(p.state.listed, p.state.inventory.ReadAt)
 	} else {
+		if !reflect.DeepEqual(last.Selection, config.Selection) || last.Shard != config.Shard {
+			p.abort()
+			p.startPlan(now)
+		}
 		p.applyToHeld()
 	}
 	p.publish(now)
@@ -168,7 +172,7 @@ func (p *poller) setRules() {
 
 // plan returns what the planner has to know of the configuration.
 func (p *poller) plan() schedule.Config {
-	_, onlyIDs := p.config.Selection.OnlyIDs()
+	_, onlyIDs := p.config.named()
 	return schedule.Config{
 		Spacing:               p.config.API.Budget.Spacing(),
 		MetricsInterval:       p.config.MetricsInterval,

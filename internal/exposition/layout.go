@@ -69,8 +69,14 @@ func (f *family) key() string {
 	return f.name
 }
 
+// take takes from another family of the same key what f does not say. An untyped family
+// says nothing of its type.
+func (f *family) take(o *family) {
+	f.typ, f.help, f.unit = cmp.Or(f.typ, o.typ), cmp.Or(f.help, o.help), cmp.Or(f.unit, o.unit)
+}
+
 // arrange makes a layout. When places say different things of one family, the first
-// of them counts; of points that are the same series, the first. Composite families
+// of them counts, as in [Merge]; of points that are the same series, the first. Composite families
 // that cannot be whole become untyped families of their samples' names.
 func arrange(places []place) *layout {
 	takeApart(places)
@@ -82,6 +88,7 @@ func arrange(places []place) *layout {
 	for len(places) > 0 {
 		f, n := places[0].family, 1
 		for n < len(places) && places[n].family.key() == f.key() {
+			f.take(&places[n].family)
 			n++
 		}
 		if f.composite() {

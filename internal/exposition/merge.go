@@ -1,7 +1,6 @@
 package exposition
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"sync"
@@ -92,7 +91,7 @@ func (d *Document) join() {
 			m = &placedFamily{family: f}
 			families[f.key()] = m
 		}
-		m.typ, m.help, m.unit = cmp.Or(m.typ, f.typ), cmp.Or(m.help, f.help), cmp.Or(m.unit, f.unit)
+		m.take(&f)
 		m.runs = append(m.runs, r)
 	}
 	for i, p := range d.parts {

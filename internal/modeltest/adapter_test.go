@@ -19,18 +19,6 @@ import (
 
 // This file has everything that the model test knows of the program's API.
 
-// Promises that the program does not keep yet. The machine makes such events only
-// where the promise is on.
-const (
-	lowerCaseIDs    = true // ids are compared and served in lower case
-	keepsScratch    = true // labels that begin with two underscores are not stripped after the rules
-	downgradesTypes = true // a TYPE word that is not known costs its family's type, not the page
-	newerDuplicate  = true // of two samples of one series the one with the newer timestamp counts
-	graceOnOwnPage  = true // a service that has just started may have an empty page of its own
-	idKeepsData     = true // an id that is written down keeps the data of the organization that was found
-	upStands        = true // a service's up stands when the organization's page is asked for no more
-)
-
 // maxAge exceeds two and a half refresh periods of every service, whatever the planner
 // plans: six services at most, of which all may be stopped and so be read in every
 // fourth period only, take 6/(0.9·(1/5.05 - 1/15.15 - 1/20.2 - 0.1/5.05)) = 106 s · 4/4

@@ -108,9 +108,6 @@ func (o *oracle) addUpstream(e *expected, id string) {
 // newest leaves out all but one of the lines that a page has for a series: the one with
 // the latest timestamp, or else the first.
 func newest(list []series) []series {
-	if !newerDuplicate {
-		return list // the first one will count
-	}
 	var kept []series
 	for _, s := range list {
 		i := slices.IndexFunc(kept, func(k series) bool { return labels.Equal(k.labels, s.labels) })
@@ -134,14 +131,6 @@ func (e *expected) relabel(lset labels.Labels) (labels.Labels, bool) {
 		return lset, false
 	}
 	lset = b.Labels()
-	if !keepsScratch {
-		lset.Range(func(l labels.Label) {
-			if strings.HasPrefix(l.Name, "__") && l.Name != model.MetricNameLabel {
-				b.Del(l.Name)
-			}
-		})
-		lset = b.Labels()
-	}
 	return lset, lset.Get(model.MetricNameLabel) != ""
 }
 

@@ -84,6 +84,23 @@ func TestLabelsChangeAfterAnOwnPageBecameEmpty(t *testing.T) {
 	})
 }
 
+// A family of whose type one page says nothing and another something: what is said counts,
+// whether the two meet in a merge or by a rule.
+func TestTypeThatIsKnownCounts(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.world.help = 1 // PostgresServer_DiskBytes is untyped
+		m.world.uncovered[id(0)] = true
+		m.world.refresh++
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		m.pass(2 * time.Minute)
+		m.check()
+		m.apply(config{ruleTexts: []string{
+			"{source_labels: [__name__], regex: PostgresServer_Connections, target_label: __name__, replacement: PostgresServer_queries_total}",
+		}})
+		m.check()
+	})
+}
+
 // When one of two services is deleted, the other's own page is read instead of the
 // organization's. Until then the latest request for its metrics is still the one that
 // brought them.
@@ -118,5 +135,57 @@ func TestReloadBeforeTheFirstList(t *testing.T) {
 		m.check()
 		m.apply(config{selection: &selection{include: []filter{{name: "orders"}}}})
 		m.check()
+	})
+}
+
+// A list that is empty twice takes the fleet out of the inventory, and the next one brings
+// it back: what the page that is held says of it is served again at once.
+func TestServicesComeBackToTheList(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.apply(config{timestamps: true})
+		m.disturb(callList, trouble{left: 2, kind: troubleEmpty})
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		for range 20 {
+			m.pass(3 * time.Second)
+			m.check()
+		}
+	})
+}
+
+// They come back from a list that was so long in coming that the page is too old.
+func TestServicesComeBackAfterMaxAge(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.disturb(callList, trouble{left: 2, kind: troubleEmpty})
+		m.pass(40 * time.Second)
+		m.check()
+		m.disturb(callList, trouble{left: 1, late: maxAge + time.Minute})
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		m.disturb(callOwn, trouble{left: 1000, kind: "503"})
+		m.pass(maxAge + 2*time.Minute)
+		m.check()
+	})
+}
+
+// A reload keeps the metrics of services that the user wrote down, also while the list
+// cannot be had.
+func TestReloadOfNamedServicesBeforeTheFirstList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		named := &selection{include: []filter{{ids: []string{id(0), id(1)}}}}
+		m := newMachine(t, plain(2), config{selection: named})
+		defer m.end()
+		m.disturb(callList, trouble{left: 1000, kind: "403"})
+		m.pass(30 * time.Second)
+		m.check()
+		m.apply(config{selection: named, ruleTexts: ruleMenu[:1]})
+		m.check()
+		m.apply(config{selection: &selection{include: []filter{{ids: []string{id(0)}}}}})
+		m.check()
+		m.apply(config{})
+		m.check()
+		m.pass(30 * time.Second)
+		m.check()
+		if _, _, status := serve(m.sides[0].collector, organizationID, id(1)); status != served {
+			t.Errorf("the page of a service is %s", status)
+		}
 	})
 }

@@ -165,9 +165,6 @@ func (e *events) Renew(*rapid.T) { e.world.refresh++ }
 
 // Shout makes upstream write ids in upper case, or in lower case again.
 func (e *events) Shout(t *rapid.T) {
-	if !lowerCaseIDs {
-		t.Skip("not promised")
-	}
 	e.world.upper = !e.world.upper
 	e.world.refresh++
 }
@@ -266,12 +263,9 @@ func (e *events) PassLong(t *rapid.T) {
 // Reload replaces a part of the configuration.
 func (e *events) Reload(t *rapid.T) {
 	c := e.config
-	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings"}
-	if c.findOut && idKeepsData {
+	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings", "case"}
+	if c.findOut {
 		what = append(what, "id")
-	}
-	if lowerCaseIDs {
-		what = append(what, "case")
 	}
 	drawPart(t, &c, rapid.SampledFrom(what).Draw(t, "what"))
 	e.apply(c)
@@ -321,6 +315,7 @@ var ruleMenu = []string{
 	"{regex: 'postgres_(region|size)', replacement: 'pg_$1', action: labelmap}",
 	"{source_labels: [postgres_region, postgres_size], separator: /, target_label: place}",
 	"{source_labels: [__name__], regex: PostgresServer_OldConnections, target_label: __name__, replacement: PostgresServer_Connections}",
+	"{source_labels: [__name__], regex: PostgresServer_Connections, target_label: __name__, replacement: PostgresServer_queries_total}",
 	"{source_labels: [__name__], regex: PostgresServer_Plain, target_label: __name__, replacement: ''}",
 	"{source_labels: [__name__], regex: PostgresServer_Plain, target_label: __name__, replacement: clickhouse_postgres_service_info}",
 	"{source_labels: [postgres_service_name], target_label: __tmp}",

@@ -76,7 +76,6 @@ func (a answer) good() bool {
 // take takes in an answer.
 func (o *oracle) take(a answer) {
 	o.expire(a.at)
-	defer o.forgetPage()
 	switch a.call {
 	case callFind:
 		o.found = o.found || a.good() && a.body != envelope([]any{})
@@ -119,7 +118,6 @@ func (o *oracle) takeList(a answer) {
 func (o *oracle) reload(c config) {
 	now := time.Now()
 	o.expire(now)
-	defer o.forgetPage()
 	o.config = c
 	o.found = o.found || !c.findOut
 	if !c.settings {
@@ -137,14 +135,6 @@ func (o *oracle) expire(now time.Time) {
 		if _, listed := o.services[id]; !listed && tooOld(m.page, now) {
 			o.forget(id)
 		}
-	}
-}
-
-// forgetPage forgets that the organization's page is well once it is asked for no more,
-// since there is one service, or since the user wrote down ids.
-func (o *oracle) forgetPage() {
-	if !upStands && (o.config.namesIDs() || !o.listedAt.IsZero() && len(o.services) < 2) {
-		o.pageOK = false
 	}
 }
 
@@ -267,7 +257,7 @@ func (o *oracle) takeOwn(a answer) {
 		return // it has gone meanwhile
 	}
 	list, err := tryParsePage(a.body)
-	empty := len(list) == 0 && known && s.state == "running" && (!graceOnOwnPage || !o.justStarted(a.service, a.at))
+	empty := len(list) == 0 && known && s.state == "running" && !o.justStarted(a.service, a.at)
 	if !a.good() || err != nil || empty {
 		o.failed[a.service] = true
 		return

@@ -39,12 +39,10 @@ func tryParsePage(body string) ([]series, error) {
 	if !strings.Contains(body, "\n") {
 		return nil, nil
 	}
-	if downgradesTypes {
-		body = typeLine.ReplaceAllStringFunc(body, func(line string) string {
-			parts := typeLine.FindStringSubmatch(line)
-			return parts[1] + knownType(parts[2])
-		})
-	}
+	body = typeLine.ReplaceAllStringFunc(body, func(line string) string {
+		parts := typeLine.FindStringSubmatch(line)
+		return parts[1] + knownType(parts[2])
+	})
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
 	if err != nil {
@@ -66,7 +64,7 @@ func tryParsePage(body string) ([]series, error) {
 			for _, l := range f.Metric[0].Label {
 				value := l.GetValue() // an empty one is no label
 				if l.GetName() == "clickhouse_org" || l.GetName() == "postgres_service" {
-					value = lower(value)
+					value = strings.ToLower(value)
 				}
 				b.Set(l.GetName(), value)
 			}
@@ -125,7 +123,7 @@ type wireService struct {
 
 func (w wireService) service() service {
 	s := service{
-		id: lower(w.ID), name: w.Name, region: w.Region, size: w.Size, state: w.State, version: w.PostgresVersion,
+		id: strings.ToLower(w.ID), name: w.Name, region: w.Region, size: w.Size, state: w.State, version: w.PostgresVersion,
 		hostname: w.Hostname, primary: w.IsPrimary, storage: w.StorageSize, created: w.CreatedAt,
 		tags: map[string]string{},
 	}
@@ -133,14 +131,6 @@ func (w wireService) service() service {
 		s.tags[t.Key] = t.Value
 	}
 	return s
-}
-
-// lower returns an id as it is served.
-func lower(id string) string {
-	if lowerCaseIDs {
-		return strings.ToLower(id)
-	}
-	return id
 }
 
 func parseResult(body string, result any) {

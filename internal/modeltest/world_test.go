@@ -63,7 +63,7 @@ type family struct {
 // families are those of a service's page.
 func families(help int) []family {
 	kind := func(k ...string) string { return k[help%len(k)] }
-	list := []family{
+	return []family{
 		{"PostgresServer_CPUSeconds_Total", "counter", []string{`mode="user"`, `mode="system"`}},
 		{"PostgresServer_DiskBytes", kind("gauge", "untyped"), []string{`device="a",empty=""`, `device="b"`}},
 		{"PostgresServer_OldConnections", kind("gauge", "gauge", "counter"), []string{""}},
@@ -71,15 +71,9 @@ func families(help int) []family {
 		{"PostgresServer_queries_total", kind("counter", "counter", "gauge"), []string{`text="a \"b\" \\ c\nd"`}},
 		{"PostgresServer_Latency", "histogram", []string{""}},
 		{"PostgresServer_Plain", "", []string{""}},
+		{stamped, "gauge", []string{""}},
+		{"PostgresServer_Odd", kind("info", "stateset", "gaugehistogram", "Gauge", "unknown", "of_the_future", "gauge "), []string{`odd="1"`}},
 	}
-	if newerDuplicate {
-		list = append(list, family{stamped, "gauge", []string{""}})
-	}
-	if downgradesTypes {
-		odd := kind("info", "stateset", "gaugehistogram", "Gauge", "unknown", "of_the_future", "gauge ")
-		list = append(list, family{"PostgresServer_Odd", odd, []string{"odd=\"1\""}})
-	}
-	return list
 }
 
 // stamped is a family whose samples have timestamps.
