@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -113,7 +114,7 @@ type targetGroup struct {
 }
 
 func (d *discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	wanted, err := parseFilter(r.URL.RawQuery)
+	wanted, err := parseTargetQuery(r.URL.RawQuery)
 	if err != nil {
 		plain(w, http.StatusBadRequest, err.Error())
 		return
@@ -184,7 +185,7 @@ func (d *discovery) report(missing []string) {
 // known returns the organizations that are wanted and names those that are left out,
 // or a status and a reason if the services of others are not known. After a start it
 // waits for them for a while.
-func (d *discovery) known(r *http.Request, wanted *filter) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
+func (d *discovery) known(r *http.Request, wanted *targetQuery) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
 	organizations, missing, code, err = d.certain(wanted)
 	if code != http.StatusServiceUnavailable {
 		return organizations, missing, code, err
@@ -210,7 +211,7 @@ func discoveryPatience(h http.Header) time.Duration {
 
 // certain returns the organizations that are wanted as long as there is no doubt
 // about the services of any of them but those whose key is refused, which are missing.
-func (d *discovery) certain(wanted *filter) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
+func (d *discovery) certain(wanted *targetQuery) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
 	all := d.collector.Status().Organizations
 	for _, name := range wanted.organizations {
 		if slices.ContainsFunc(all, func(o collector.OrganizationStatus) bool { return called(o, name) }) {
@@ -322,74 +323,66 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 	return targetGroup{Targets: []string{base.Host}, Labels: l}
 }
 
-// filter is what the query parameters ask for. The values of one parameter are
+// targetQuery is what the query parameters ask for. The values of one parameter are
 // alternatives, and so are those of one tag; different ones must all hold.
-type filter struct {
-	organizations, states, regions []string
-
-	tags map[string][]tagValue // by key
+type targetQuery struct {
+	organizations []string // ids or names, nil for all
+	services      *inventory.Matcher
 }
 
-// tagValue is a value that a tag may have; any means every value.
-type tagValue struct {
-	value string
-	any   bool
-}
-
-// parseFilter refuses what it does not know: a misspelt filter that is ignored
+// parseTargetQuery refuses what it does not know: a misspelt filter that is ignored
 // would add targets that nobody wanted.
-func parseFilter(query string) (*filter, error) {
+func parseTargetQuery(query string) (*targetQuery, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, errors.New("the query cannot be read: write it like ?state=running&tag=env:prod")
+		return nil, errors.New("cannot parse the query: write it like ?state=running&tag=env:prod")
 	}
-	f := &filter{tags: make(map[string][]tagValue)}
+	q := &targetQuery{}
+	filter := inventory.Filter{Tags: map[string]string{}}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if slices.Contains(values[name], "") {
-			return nil, fmt.Errorf("parameter %q is empty: give it a value or leave it out", name)
+		for _, v := range values[name] {
+			if v == "" {
+				return nil, fmt.Errorf("parameter %q is empty: give it a value or leave it out", name)
+			}
+			if !utf8.ValidString(v) {
+				return nil, fmt.Errorf("parameter %q is not valid UTF-8", name)
+			}
 		}
 		switch name {
 		case "organization":
-			f.organizations = values[name]
+			q.organizations = values[name]
 		case "state":
-			f.states = values[name]
+			filter.State = inventory.OneOf(values[name]...)
 		case "region":
-			f.regions = values[name]
+			filter.Region = inventory.OneOf(values[name]...)
 		case "tag":
 			for _, text := range values[name] {
 				// Keys hold no colon, values may.
 				key, value, exact := strings.Cut(text, ":")
 				if key == "" {
-					return nil, fmt.Errorf("parameter tag=%q names no key: write it as key or key:value", text)
+					return nil, fmt.Errorf("parameter tag=%q has no key: write it as key or key:value", text)
 				}
-				f.tags[key] = append(f.tags[key], tagValue{value, !exact})
+				pattern := inventory.AnyValue
+				if exact {
+					pattern = inventory.OneOf(value)
+				}
+				if other, ok := filter.Tags[key]; ok {
+					pattern = other + "|" + pattern
+				}
+				filter.Tags[key] = pattern
 			}
 		default:
 			return nil, fmt.Errorf("unknown parameter %q: use state, region, tag or organization", name)
 		}
 	}
-	return f, nil
+	q.services, err = filter.Compile()
+	return q, err
 }
 
-// matches tells whether the service is wanted. One that upstream's list does not
-// name is deleted, or about to be, or has just been made: it is none yet.
-func (f *filter) matches(s *collector.ServiceStatus) bool {
-	if !s.Known || s.State == "deleting" || s.State == "deleted" {
-		return false
-	}
-	if f.states != nil && !slices.Contains(f.states, s.State) || f.regions != nil && !slices.Contains(f.regions, s.Region) {
-		return false
-	}
-	for key, alternatives := range f.tags {
-		found := false
-		for _, tag := range s.Tags {
-			found = found || tag.Key == key && slices.ContainsFunc(alternatives, func(v tagValue) bool { return v.any || v.value == tag.Value })
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
+// matches tells whether the service is a target that is asked for. One that
+// upstream's list does not name is deleted or has just been created: it is no target.
+func (q *targetQuery) matches(s *collector.ServiceStatus) bool {
+	return s.Known && !inventory.Leaving(s.State) && q.services.Match(s.Listed())
 }
 
 // answerJSON answers v, or 304 to one who has it already.

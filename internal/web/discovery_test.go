@@ -318,9 +318,14 @@ func TestDiscoveryFilters(t *testing.T) {
 		"?state=":                             `400 parameter "state" is empty: give it a value or leave it out`,
 		"?tag":                                `400 parameter "tag" is empty: give it a value or leave it out`,
 		"?state=running&state=":               `400 parameter "state" is empty: give it a value or leave it out`,
-		"?tag=:prod":                          `400 parameter tag=":prod" names no key: write it as key or key:value`,
-		"?state=a;b=c":                        "400 the query cannot be read: write it like ?state=running&tag=env:prod",
-		"?state=%zz":                          "400 the query cannot be read: write it like ?state=running&tag=env:prod",
+		"?tag=:prod":                          `400 parameter tag=":prod" has no key: write it as key or key:value`,
+		"?state=a;b=c":                        "400 cannot parse the query: write it like ?state=running&tag=env:prod",
+		"?state=%ff":                          `400 parameter "state" is not valid UTF-8`,
+		"?state=.*":                           "",
+		"?tag=env:.*":                         "",
+		"?tag=env:&tag=env:prod":              "a c",
+		"?tag=env:prod&tag=env":               "a b c",
+		"?state=%zz":                          "400 cannot parse the query: write it like ?state=running&tag=env:prod",
 	} {
 		t.Run(query, func(t *testing.T) {
 			code, body := discover(t, Options{Collector: c}, query)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -114,7 +115,7 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 	var failing, silent, unavailable []*collector.ServiceStatus
 	for i := range o.Services {
 		s := &o.Services[i]
-		if s.State == "unavailable" {
+		if s.State == inventory.StateUnavailable {
 			unavailable = append(unavailable, s)
 		}
 		switch {
@@ -175,17 +176,17 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 // unread tells whether a service should have metrics and has not been read yet,
 // which takes a while after a start or in a large fleet.
 func unread(s *collector.ServiceStatus) bool {
-	return s.State == "running" && s.LastSuccess.IsZero() && s.Error == ""
+	return s.State == inventory.StateRunning && s.LastSuccess.IsZero() && s.Error == ""
 }
 
 // lost tells whether a service should have metrics, had some, and has none now.
 func lost(s *collector.ServiceStatus) bool {
-	return s.Series == 0 && s.State == "running" && !s.LastSuccess.IsZero()
+	return s.Series == 0 && s.State == inventory.StateRunning && !s.LastSuccess.IsZero()
 }
 
 // troubled tells whether a service is what the filter for problems is for.
 func troubled(s *collector.ServiceStatus) bool {
-	return s.Error != "" || lost(s) || s.State == "unavailable"
+	return s.Error != "" || lost(s) || s.State == inventory.StateUnavailable
 }
 
 func firstError(services []*collector.ServiceStatus) string {

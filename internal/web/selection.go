@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 const (
@@ -109,13 +110,16 @@ type selection struct {
 	organization, state, region, query string
 	problems                           bool // only services that have one
 
+	services *inventory.Matcher // of state and region
+	words    []string           // of query, in lower case
+
 	sort       string // key of a column, "" for the first
 	descending bool
 	page       int // from 1
 	perPage    int
 }
 
-func parseSelection(q url.Values) selection {
+func parseSelection(q url.Values) (selection, error) {
 	bounded := func(key string) string {
 		s := strings.ToValidUTF8(q.Get(key), "\uFFFD")
 		return strings.ToValidUTF8(s[:min(len(s), longestFilter)], "")
@@ -138,7 +142,10 @@ func parseSelection(q url.Values) selection {
 	if n, err := strconv.Atoi(q.Get("per_page")); err == nil && slices.Contains(perPageChoices(), n) {
 		s.perPage = n
 	}
-	return s
+	s.words = strings.Fields(strings.ToLower(s.query))
+	var err error
+	s.services, err = inventory.Filter{State: inventory.OneOf(s.state), Region: inventory.OneOf(s.region)}.Compile()
+	return s, err
 }
 
 // values is the query that selection is made from, without defaults.
@@ -166,23 +173,12 @@ func (s selection) filters() bool {
 	return s.organization != "" || s.state != "" || s.region != "" || s.query != "" || s.problems
 }
 
-// matches tells whether a service is selected. words are those of the query, in
-// lower case.
-func (s *selection) matches(r *row, words []string) bool {
-	v := r.service
-	switch {
-	case s.organization != "" && s.organization != r.organization.ID && s.organization != r.organization.Name,
-		s.state != "" && s.state != v.State,
-		s.region != "" && s.region != v.Region,
-		s.problems && !troubled(v):
-		return false
-	}
-	for _, word := range words {
-		if !mentions(v, word) {
-			return false
-		}
-	}
-	return true
+// matches tells whether a service is selected.
+func (s *selection) matches(r *row) bool {
+	return (s.organization == "" || called(*r.organization, s.organization)) &&
+		s.services.Match(r.service.Listed()) &&
+		(!s.problems || troubled(r.service)) &&
+		!slices.ContainsFunc(s.words, func(word string) bool { return !mentions(r.service, word) })
 }
 
 // mentions looks for a word of lower case in what is known of a service.
@@ -202,12 +198,11 @@ func mentions(v *collector.ServiceStatus, word string) bool {
 
 // apply returns the selected services in order.
 func (s *selection) apply(status *collector.Status) []row {
-	words := strings.Fields(strings.ToLower(s.query))
 	var rows []row
 	for i := range status.Organizations {
 		o := &status.Organizations[i]
 		for j := range o.Services {
-			if r := (row{o, &o.Services[j]}); s.matches(&r, words) {
+			if r := (row{o, &o.Services[j]}); s.matches(&r) {
 				rows = append(rows, r)
 			}
 		}

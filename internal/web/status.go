@@ -122,8 +122,13 @@ func (p *statusPage) serveAsset(w http.ResponseWriter, r *http.Request) {
 
 // ServeHTTP answers the page.
 func (p *statusPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	sel, err := parseSelection(r.URL.Query())
+	if err != nil {
+		plain(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	var page bytes.Buffer
-	if err := p.template.Execute(&page, p.view(p.collector.Status(), parseSelection(r.URL.Query()))); err != nil {
+	if err := p.template.Execute(&page, p.view(p.collector.Status(), sel)); err != nil {
 		plain(w, http.StatusInternalServerError, "cannot make the status page: "+err.Error())
 		return
 	}
@@ -146,18 +151,22 @@ type statusDocument struct {
 
 // serveJSON answers the twin. The page's filters select services here, too.
 func (p *statusPage) serveJSON(w http.ResponseWriter, r *http.Request) {
+	sel, err := parseSelection(r.URL.Query())
+	if err != nil {
+		plain(w, http.StatusBadRequest, err.Error())
+		return
+	}
 	status := p.collector.Status()
 	document := statusDocument{
 		Time: status.Time, Version: p.version, Started: p.started, Ready: p.collector.Ready(),
 		Problems: append([]problem{}, p.problems(status)...), Organizations: status.Organizations,
 	}
-	if s := parseSelection(r.URL.Query()); s.filters() {
-		words := strings.Fields(strings.ToLower(s.query))
+	if sel.filters() {
 		for i := range document.Organizations {
 			o := &document.Organizations[i]
 			selected := []collector.ServiceStatus{}
 			for j := range o.Services {
-				if s.matches(&row{o, &o.Services[j]}, words) {
+				if sel.matches(&row{o, &o.Services[j]}) {
 					selected = append(selected, o.Services[j])
 				}
 			}

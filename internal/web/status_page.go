@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -229,7 +231,7 @@ func verdict(s collector.Status, problems []problemView) verdictView {
 	for _, o := range s.Organizations {
 		starting = starting || !o.Inventory.Tried && o.Error == ""
 		services += len(o.Services)
-		running += o.ServicesByState["running"]
+		running += o.ServicesByState[inventory.StateRunning]
 		for i := range o.Services {
 			if unread(&o.Services[i]) {
 				ahead++
@@ -329,19 +331,19 @@ func card(o *collector.OrganizationStatus, now time.Time, past pastHour, several
 // next says what is asked for next, and when.
 func next(o *collector.OrganizationStatus, now time.Time) string {
 	what := "a request"
-	switch string(o.Next.Endpoint) { // as in the values of metric labels
+	switch o.Next.Endpoint {
 	case "":
 		if o.Inventory.Tried {
 			return "none while answers are awaited"
 		}
 		return "the list of services"
-	case "services":
+	case api.EndpointServices:
 		what = "the list of services"
-	case "organization_metrics":
+	case api.EndpointOrganizationMetrics:
 		what = "metrics"
-	case "service_metrics":
+	case api.EndpointServiceMetrics:
 		what = "a service's metrics"
-	case "service", "service_config":
+	case api.EndpointService, api.EndpointServiceConfig:
 		what = "a service's details"
 	}
 	if in := o.Next.At.Sub(now).Seconds(); in >= 1 {
@@ -386,15 +388,16 @@ func states(o *collector.OrganizationStatus, several bool) []stateView {
 // stateClass is the kind of a state, whichever states there will be one day.
 func stateClass(state string) string {
 	switch state {
-	case "running":
+	case inventory.StateRunning:
 		return "good"
-	case "unavailable":
+	case inventory.StateUnavailable:
 		return "bad"
-	case "stopped":
+	case inventory.StateStopped:
 		return "idle"
-	case "deleting":
+	case inventory.StateDeleting:
 		return "leaving"
-	case "creating", "restarting", "replaying_wal", "restoring_backup", "finalizing_restore":
+	}
+	if slices.Contains(inventory.States(), state) {
 		return "changing"
 	}
 	return "other"
@@ -560,7 +563,7 @@ func serviceRow(r *row, number int, past pastHour) rowView {
 	}
 	switch {
 	case s.LastSuccess.IsZero():
-		if s.State == "running" && s.Error != "" {
+		if s.State == inventory.StateRunning && s.Error != "" {
 			v.AgeClass = "bad"
 		}
 	default:

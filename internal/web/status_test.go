@@ -635,8 +635,12 @@ func TestStatusAllocations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sel, err := parseSelection(url.Values{"sort": {"region"}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	n := testing.AllocsPerRun(5, func() {
-		if err := p.template.Execute(io.Discard, p.view(k.Status(), parseSelection(url.Values{"sort": {"region"}}))); err != nil {
+		if err := p.template.Execute(io.Discard, p.view(k.Status(), sel)); err != nil {
 			t.Fatal(err)
 		}
 	})
