@@ -36,7 +36,7 @@ func openProbes(next http.Handler, c Collector) http.Handler {
 		case c.Ready():
 			respondText(w, http.StatusOK, "ready")
 		default:
-			respondText(w, http.StatusServiceUnavailable, "not ready: log in or see the log for the reason")
+			respondText(w, http.StatusServiceUnavailable, "not ready: log in for the reason, or see the log")
 		}
 	})
 }
