@@ -14,12 +14,19 @@ import (
 	"github.com/go-kit/log"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
-func TestOwnMetricsAreGatheredAtMostOnceASecond(t *testing.T) {
+// TestExporterMetricsAtMostOnceASecond: they are gathered and encoded once, however many
+// scrape.
+func TestExporterMetricsAtMostOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		p := &publisher{fake: fake{ready: true}}
+		p.publish(t)
 		gathered := 0
-		h := handler(t, Options{Collector: withData(), Own: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		var encoder exposition.Encoder
+		h := handler(t, Options{Collector: p, Encoder: &encoder, Own: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 			gathered++
 			return families(fmt.Sprintf("# TYPE own gauge\nown %d\n", gathered)), nil
 		})})
@@ -28,14 +35,21 @@ func TestOwnMetricsAreGatheredAtMostOnceASecond(t *testing.T) {
 			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 			return w.Body.String()
 		}
-		for range 1000 {
+		for range 100 {
 			if body := scrape(); !strings.Contains(body, "\nown 1\n") {
 				t.Fatalf("page:\n%s", body)
 			}
 		}
+		// The page has been encoded by publish.
+		if got := encoder.Encoded(); got != 1 {
+			t.Errorf("%d documents encoded", got)
+		}
 		<-time.After(time.Second)
 		if body := scrape(); !strings.Contains(body, "\nown 2\n") {
 			t.Errorf("page after a second:\n%s", body)
+		}
+		if got := encoder.Encoded(); got != 2 || gathered != 2 {
+			t.Errorf("%d documents encoded, gathered %d times", got, gathered)
 		}
 	})
 }
