@@ -23,6 +23,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1031,10 +1032,14 @@ func TestWebConfigThatCannotServe(t *testing.T) {
 	}
 }
 
-// healthcheck runs the command against an exporter that listens on address.
+// healthcheck runs the command against an exporter that listens on address, with time
+// enough for a busy machine.
 func healthcheck(t *testing.T, address string, args ...string) (int, string) {
 	t.Helper()
 	stderr := newOutput()
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--timeout=") }) {
+		args = append(args, "--timeout=1m")
+	}
 	args = append([]string{"healthcheck", "--web.listen-address=" + address}, args...)
 	return run(t.Context(), args, environment(), io.Discard, stderr), stderr.String()
 }

@@ -103,7 +103,7 @@ func (p *poller) serviceView(s *service) *serviceView {
 		if p.config.Timestamps {
 			f.stamp = s.changedAt
 		}
-		f.up = s.own && s.err == nil || !s.own && s.onPage
+		f.up = s.err == nil && (s.own || s.onPage)
 	}
 	if last := p.view.Load(); last != nil && !p.c.noMemo {
 		if v := last.service(s.id); v != nil && v.serviceFacts == f {

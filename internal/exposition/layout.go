@@ -52,10 +52,11 @@ type place struct {
 }
 
 func newBound(text string) float64 {
-	if f, err := strconv.ParseFloat(text, 64); err == nil {
-		return f
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return math.NaN()
 	}
-	return math.NaN()
+	return f
 }
 
 // key tells which samples are of one family. Simple families of a name are one,
@@ -107,9 +108,9 @@ func (l *layout) addSimple(places []place) []run {
 }
 
 func (l *layout) addComposite(places []place) []run {
-	var runs []run
-	order := places[0].family.suffixes()
-	for _, m := range byMetric(places) {
+	metrics, order := byMetric(places), places[0].family.suffixes()
+	runs := make([]run, 0, len(metrics))
+	for _, m := range metrics {
 		slices.SortStableFunc(m, func(a, b place) int {
 			return cmp.Or(cmp.Compare(slices.Index(order, a.suffix), slices.Index(order, b.suffix)), cmp.Compare(a.bound, b.bound))
 		})

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -25,6 +26,10 @@ const module = "github.com/ClickHouse/clickhouse_postgres_exporter"
 // binary is the exporter, built with the race detector; or the one that
 // $FAULTTEST_EXPORTER names.
 var binary = os.Getenv("FAULTTEST_EXPORTER")
+
+// release builds the exporter as it is released, static and without the race detector,
+// whose memory would be counted, and returns its path.
+var release func() (string, error)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -50,6 +55,15 @@ func buildAndRun(m *testing.M) int {
 			return 1
 		}
 	}
+	release = sync.OnceValues(func() (string, error) {
+		path := filepath.Join(dir, "released")
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, module)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=") // which may say -race
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("%w\n%s", err, out)
+		}
+		return path, nil
+	})
 	// Tests spend their time waiting, not computing.
 	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == f.DefValue {
 		_ = flag.Set("test.parallel", "8")
