@@ -47,6 +47,7 @@ type probeWriter struct {
 	refused bool
 }
 
+// WriteHeader implements [http.ResponseWriter].
 func (w *probeWriter) WriteHeader(code int) {
 	if code == http.StatusUnauthorized || code == http.StatusTooManyRequests {
 		w.refused = true
@@ -56,6 +57,7 @@ func (w *probeWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// Write implements [http.ResponseWriter].
 func (w *probeWriter) Write(p []byte) (int, error) {
 	if w.refused {
 		return len(p), nil
