@@ -86,7 +86,7 @@ func newVirtual(t *testing.T, config simulator.Config) *virtual {
 	}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
-	v.handler, err = web.NewHandler(web.Options{Collector: c, Own: registry, Encoder: &v.encoder, Name: "test"})
+	v.handler, err = web.NewHandler(web.Options{Collector: c, ExporterMetrics: registry, Encoder: &v.encoder, Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

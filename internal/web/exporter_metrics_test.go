@@ -26,7 +26,7 @@ func TestExporterMetricsAtMostOnceASecond(t *testing.T) {
 		p.publish(t)
 		gathered := 0
 		var encoder exposition.Encoder
-		h := handler(t, Options{Collector: p, Encoder: &encoder, Own: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		h := handler(t, Options{Collector: p, Encoder: &encoder, ExporterMetrics: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 			gathered++
 			return families(fmt.Sprintf("# TYPE own gauge\nown %d\n", gathered)), nil
 		})})
@@ -54,18 +54,18 @@ func TestExporterMetricsAtMostOnceASecond(t *testing.T) {
 	})
 }
 
-func TestBrokenOwnMetrics(t *testing.T) {
+func TestBrokenExporterMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var logged lines
 		var fail atomic.Bool
 		h := handler(t, Options{
 			Collector: withData(),
 			Logger:    log.NewLogfmtLogger(&logged),
-			Own: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+			ExporterMetrics: prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 				if fail.Load() {
-					return families(ownPage), errors.New("one collector failed")
+					return families(exporterPage), errors.New("one collector failed")
 				}
-				return families(ownPage + "more 1\n"), nil
+				return families(exporterPage + "more 1\n"), nil
 			}),
 		})
 		scrape := func() string {

@@ -11,7 +11,7 @@ import (
 )
 
 func TestFormatsAndEncodings(t *testing.T) {
-	url := serve(t, Options{Collector: withData(), Own: own(ownPage)})
+	url := serve(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage)})
 	values := map[string]string{
 		`{__name__="PostgresServer_CPUSeconds_Total", mode="user", postgres_service="a"}`: "12.5",
 		`{__name__="PostgresServer_CPUSeconds_Total", mode="user", postgres_service="b"}`: "99",
@@ -116,7 +116,7 @@ func TestFormatsAndEncodings(t *testing.T) {
 // TestEqualTagsMeanEqualBytes, whichever exporter of a pair is asked, and whatever it
 // has been asked before.
 func TestEqualTagsMeanEqualBytes(t *testing.T) {
-	one, other := serve(t, Options{Collector: withData(), Own: own(ownPage)}), serve(t, Options{Collector: withData(), Own: own(ownPage)})
+	one, other := serve(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage)}), serve(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage)})
 	bytesOf := map[string]string{} // by tag
 	for range 2 {
 		for _, url := range []string{one, other} {

@@ -45,7 +45,7 @@ PostgresServer_CacheHitRatio{postgres_service="a"} 99.5
 # TYPE PostgresServer_CPUSeconds_Total counter
 PostgresServer_CPUSeconds_Total{mode="user",postgres_service="a"} 12.5
 `
-	ownPage = `# HELP own_things_total Things.
+	exporterPage = `# HELP own_things_total Things.
 # TYPE own_things_total counter
 own_things_total 3
 `
@@ -106,7 +106,7 @@ func families(text string) []*dto.MetricFamily {
 	return out
 }
 
-func own(text string) prometheus.Gatherer {
+func gatherer(text string) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families(text), nil })
 }
 

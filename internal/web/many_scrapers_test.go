@@ -24,7 +24,7 @@ import (
 
 func TestScrapesAddNoLogLine(t *testing.T) {
 	var logged lines
-	h := handler(t, Options{Collector: withData(), Own: own(ownPage), Logger: log.NewLogfmtLogger(&logged)})
+	h := handler(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage), Logger: log.NewLogfmtLogger(&logged)})
 	for range 1000 {
 		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	}
@@ -34,7 +34,7 @@ func TestScrapesAddNoLogLine(t *testing.T) {
 }
 
 func TestManyScrapers(t *testing.T) {
-	url := serve(t, Options{Collector: withData(), Own: own(ownPage)})
+	url := serve(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage)})
 	var wg sync.WaitGroup
 	for i := range 50 {
 		wg.Go(func() {

@@ -23,13 +23,13 @@ func TestAnswers(t *testing.T) {
 	early := &fake{err: &collector.UnavailableError{Reason: "not yet"}}
 	broken := &fake{err: errors.New("disk on fire")}
 	for _, test := range []struct {
-		name         string
-		collector    *fake
-		own          prometheus.Gatherer
-		method, path string
-		code         int
-		body         string // in whole; "" for any
-		allow        string
+		name            string
+		collector       *fake
+		exporterMetrics prometheus.Gatherer
+		method, path    string
+		code            int
+		body            string // in whole; "" for any
+		allow           string
 	}{
 		{name: "organization", path: "/v1/organizations/org/postgres/prometheus", code: 200},
 		{name: "service", path: "/v1/organizations/org/postgres/a/prometheus", code: 200},
@@ -45,13 +45,13 @@ func TestAnswers(t *testing.T) {
 		{name: "doubled slash", path: "//metrics", code: 404, body: "page not found\n"},
 		{name: "profiling", path: "/debug/pprof/", code: 404},
 
-		{name: "outage, everything without own", collector: outage, path: "/metrics", code: 503, body: "upstream refuses the key\n"},
-		{name: "outage, everything with own", collector: outage, own: own(ownPage), path: "/metrics", code: 200, body: ownPage},
-		{name: "outage, organization", collector: outage, own: own(ownPage), path: "/v1/organizations/org/postgres/prometheus", code: 503, body: "no metrics since 5m0s\n"},
-		{name: "outage, service", collector: outage, own: own(ownPage), path: "/v1/organizations/org/postgres/a/prometheus", code: 503, body: "no metrics since 5m0s\n"},
+		{name: "outage, everything without exporter metrics", collector: outage, path: "/metrics", code: 503, body: "upstream refuses the key\n"},
+		{name: "outage, everything with exporter metrics", collector: outage, exporterMetrics: gatherer(exporterPage), path: "/metrics", code: 200, body: exporterPage},
+		{name: "outage, organization", collector: outage, exporterMetrics: gatherer(exporterPage), path: "/v1/organizations/org/postgres/prometheus", code: 503, body: "no metrics since 5m0s\n"},
+		{name: "outage, service", collector: outage, exporterMetrics: gatherer(exporterPage), path: "/v1/organizations/org/postgres/a/prometheus", code: 503, body: "no metrics since 5m0s\n"},
 		{name: "outage, healthy", collector: outage, path: "/-/healthy", code: 200, body: "healthy\n"},
 		{name: "outage, ready", collector: outage, path: "/-/ready", code: 503, body: "not ready: upstream refuses the key\n"},
-		{name: "early, everything without own", collector: early, path: "/metrics", code: 503, body: "waiting for the first response from ClickHouse Cloud\n"},
+		{name: "early, everything without exporter metrics", collector: early, path: "/metrics", code: 503, body: "waiting for the first response from ClickHouse Cloud\n"},
 		{name: "early, ready", collector: early, path: "/-/ready", code: 503, body: "not ready: waiting for the first response from ClickHouse Cloud\n"},
 		{name: "empty organization", collector: &fake{ready: true}, path: "/metrics", code: 200},
 		{name: "broken", collector: broken, path: "/v1/organizations/org/postgres/prometheus", code: 500, body: "disk on fire\n"},
@@ -77,7 +77,7 @@ func TestAnswers(t *testing.T) {
 			if test.method == "" {
 				test.method = "GET"
 			}
-			url := serve(t, Options{Collector: test.collector, Own: test.own})
+			url := serve(t, Options{Collector: test.collector, ExporterMetrics: test.exporterMetrics})
 			a := do(t, test.method, url+test.path, nil)
 			if a.code != test.code {
 				t.Errorf("code %d, not %d; body %.200q", a.code, test.code, a.body)

@@ -116,7 +116,7 @@ func TestStopEndsWaiting(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	s := httptest.NewUnstartedServer(nil)
-	s.Config = NewServer(ctx, handler(t, Options{Collector: f, Own: own(ownPage)}), log.NewNopLogger())
+	s.Config = NewServer(ctx, handler(t, Options{Collector: f, ExporterMetrics: gatherer(exporterPage)}), log.NewNopLogger())
 	s.Start()
 	defer s.Close()
 	go func() {
@@ -124,7 +124,7 @@ func TestStopEndsWaiting(t *testing.T) {
 		cancel()
 	}()
 	a := do(t, "GET", s.URL+"/metrics", http.Header{"X-Prometheus-Scrape-Timeout-Seconds": {"3600"}})
-	if a.code != http.StatusOK || string(a.body) != ownPage {
+	if a.code != http.StatusOK || string(a.body) != exporterPage {
 		t.Errorf("code %d, body %q", a.code, a.body)
 	}
 }

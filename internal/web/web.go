@@ -50,9 +50,9 @@ type Collector interface {
 // Options configures [NewHandler]. All but Collector is optional.
 type Options struct {
 	Collector Collector
-	// Own gathers the exporter's own metrics, which are part of the page at
+	// ExporterMetrics gathers the exporter's own metrics, which are part of the page at
 	// TelemetryPath, at most once a second. Nil for none.
-	Own prometheus.Gatherer
+	ExporterMetrics prometheus.Gatherer
 	// Encoder encodes pages of metrics.
 	Encoder *exposition.Encoder
 	// TelemetryPath is where all metrics are exposed. Default /metrics.
@@ -119,8 +119,8 @@ func NewHandler(o Options) (http.Handler, error) {
 		return nil, fmt.Errorf("load the status page: %w", err)
 	}
 	pages := &metricPages{collector: o.Collector, encoder: o.Encoder, preferOpenMetrics: o.PreferOpenMetrics}
-	if o.Own != nil {
-		pages.exporterMetrics = &exporterMetrics{gatherer: o.Own, logger: o.Logger}
+	if o.ExporterMetrics != nil {
+		pages.exporterMetrics = &exporterMetrics{gatherer: o.ExporterMetrics, logger: o.Logger}
 	}
 	reloader := reload(o.Reload)
 
