@@ -134,6 +134,14 @@ type ServiceStatus struct {
 	DiskUsedRatio *float64 `json:"disk_used_ratio,omitempty"`
 }
 
+// Listed returns the service as the inventory lists it, for an inventory.Filter.
+func (s *ServiceStatus) Listed() api.Service {
+	return api.Service{
+		ID: s.ID, Name: s.Name, Provider: s.Provider, Region: s.Region, PostgresVersion: s.Version, Size: s.Size, HAType: s.HAType, State: s.State,
+		StorageGiB: s.StorageGiB, Tags: s.Tags, IsPrimary: s.Primary, CreatedAt: s.CreatedAt,
+	}
+}
+
 // Status returns what is known at the moment. It waits for nothing.
 func (c *Collector) Status() Status {
 	now := time.Now()

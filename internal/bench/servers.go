@@ -112,7 +112,7 @@ func exporter(ctx context.Context, o *order, _ *offer) (http.Handler, map[string
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		c,
 	)
-	handler, err := web.NewHandler(web.Options{Collector: c, Own: registry, Name: "Bench"})
+	handler, err := web.NewHandler(web.Options{Collector: c, ExporterMetrics: registry, Name: "Bench"})
 	if err != nil {
 		return nil, nil, err
 	}
