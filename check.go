@@ -16,11 +16,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // check is what the command check does: make each request that the exporter makes
@@ -297,7 +296,10 @@ func (x *examination) listServices(ctx context.Context) (selected []api.Service,
 	r := &servicesReport{Total: len(all), ByState: make(map[string]int)}
 	x.report.Services = r
 	for _, s := range all {
-		r.ByState[s.State]++
+		r.ByState[cmp.Or(s.State, "unknown")]++
+		if s.State == "" {
+			x.warn(fmt.Sprintf("the list of services gives no state for %q (%s): its metrics are exported without a postgres_state", s.Name, s.ID))
+		}
 		if x.organization.Selection.Match(s) && x.organization.Shard.Owns(s.ID) {
 			selected = append(selected, s)
 		}
@@ -397,37 +399,18 @@ func skewed(seconds float64) string {
 type pageStats struct{ series, services int }
 
 func readPage(p *api.Page) (pageStats, error) {
-	page, err := exposition.NewSource().Decode(p.Body, p.ContentType, asIs{})
+	page, err := exposition.NewParser(inventory.ServiceLabel).Parse(p.Body, p.ContentType)
 	if err != nil {
 		return pageStats{}, fmt.Errorf("metrics not as documented: %w", err)
 	}
-	stats := pageStats{series: page.Stats().Series}
-	for _, id := range page.Groups() {
+	var stats pageStats
+	for id, metrics := range page.Groups {
+		stats.series += metrics.Series()
 		if id != "" {
 			stats.services++
 		}
 	}
 	return stats, nil
-}
-
-// asIs groups series by service and leaves them alone.
-type asIs struct{}
-
-// Group returns the id of the series' service.
-func (asIs) Group(lset labels.Labels) string { return lset.Get("postgres_service") }
-
-// Epoch is always the same.
-func (asIs) Epoch(string) uint64 { return 0 }
-
-// Class is the same of all names.
-func (asIs) Class(string) string { return "" }
-
-// Passes is true of no label.
-func (asIs) Passes(string) bool { return false }
-
-// Rewrite returns what it is given.
-func (asIs) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
-	return lset, exposition.Keep
 }
 
 // endpointNames are what people call the endpoints that are tried, in the words of

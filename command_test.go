@@ -135,6 +135,14 @@ func TestCheckJudges(t *testing.T) {
 			warnings: []string{"the organization's metrics cover 100 of 101 running services: the exporter reads the others one by one"},
 		},
 		{
+			name: "a service without a state", services: 3,
+			trouble: body(func(list []byte) []byte {
+				return bytes.Replace(list, []byte(`"state":"running"`), []byte(`"state":""`), 1)
+			}, "services"),
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			warnings: []string{`the list of services gives no state for "[^"]+" \([0-9a-f-]{36}\): .*`},
+		},
+		{
 			name: "clocks differ", services: 3,
 			trouble: func(s *simulator.Simulator) {
 				date := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
@@ -234,14 +242,53 @@ func TestOnceIsComplete(t *testing.T) {
 	}
 }
 
+// TestOnceHasDetails: what takes a request for each service is on the page, too, or it
+// is said why not.
+func TestOnceHasDetails(t *testing.T) {
+	s, env := upstream(t, simulator.Config{Services: 3, Seed: 1})
+	once := func(args ...string) (int, string, string) {
+		return command(t, env, append(append(slices.Clone(fast), "once"), args...)...)
+	}
+	code, stdout, stderr := once("--collector.config")
+	settings, hosts := map[string]bool{}, map[string]bool{}
+	for _, m := range families(t, stdout)["clickhouse_postgres_service_setting"].GetMetric() {
+		settings[label(m, "postgres_service")] = true
+	}
+	for _, m := range families(t, stdout)["clickhouse_postgres_service_info"].GetMetric() {
+		hosts[label(m, "postgres_hostname")] = true
+	}
+	if code != 0 || stderr != "" || len(settings) != 3 || len(hosts) != 3 || hosts[""] {
+		t.Errorf("exit code %d, stderr %q, settings %v, hosts %v", code, stderr, settings, hosts)
+	}
+	if code, stdout, stderr = once("--enrich.labels=hostname"); code != 0 || !strings.Contains(stdout, "\nPostgresServiceInfo{") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	for _, m := range families(t, stdout)["PostgresServiceInfo"].GetMetric() {
+		if label(m, "postgres_hostname") == "" {
+			t.Errorf("no hostname among %v", m.GetLabel())
+		}
+	}
+
+	code, stdout, stderr = command(t, env, "once", "--api.rate-limit=100", "--api.rate-use=100", "--collector.config", "--timeout=1s")
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "still waiting for the settings or hostnames of ") {
+		t.Errorf("little time: exit code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+
+	s.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, Status: http.StatusForbidden})
+	code, stdout, stderr = once("--collector.config")
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "API key not allowed to do this") {
+		t.Errorf("not allowed: exit code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+}
+
 // TestOnceSaysWhy it prints nothing, in one line.
 func TestOnceSaysWhy(t *testing.T) {
 	s, env := upstream(t, simulator.Config{Services: 4, Seed: 1})
-	for name, endpoint := range map[string]string{"services": "list services", "organization_metrics": "get organization metrics"} {
-		end := s.SetFault(simulator.Fault{Endpoints: []string{name}, Status: http.StatusForbidden, Message: "not today"})
+	for name, endpoint := range map[string]string{"services": "list services", "organization_metrics service_metrics": "get (organization|service) metrics"} {
+		end := s.SetFault(simulator.Fault{Endpoints: strings.Fields(name), Status: http.StatusForbidden, Message: "not today"})
 		code, stdout, stderr := command(t, env, append(fast, "once")...)
 		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
-			!strings.HasPrefix(stderr, "clickhouse_postgres_exporter: error: "+endpoint+": API key not allowed to do this (status 403") {
+			!regexp.MustCompile("^clickhouse_postgres_exporter: error: "+endpoint+`: API key not allowed to do this \(status 403`).MatchString(stderr) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", name, code, stdout, stderr)
 		}
 		end()
@@ -314,7 +361,14 @@ func TestUnreadableKeyFile(t *testing.T) {
 	name := filepath.Join(dir, program)
 	copyFile(t, binary, name)
 	cmd := exec.Command(name, "--api.key-id-file="+file, "--api.key-secret-file="+file)
-	cmd.Env = []string{"GORACE=" + quick}
+	coverage := filepath.Join(dir, "coverage")
+	if err := os.Mkdir(coverage, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(coverage, 0o777); err != nil { // beyond the umask
+		t.Fatal(err)
+	}
+	cmd.Env = calm(coverage)
 	cmd.Dir = dir
 	if os.Geteuid() == 0 { // who may read everything
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}

@@ -23,6 +23,24 @@ const (
 	demoKeySecret = "demo-exporter-secret"
 )
 
+// demoRunning is the state of most of the demo's services.
+const demoRunning = "running"
+
+// demoState is the state of service number i: of every twelve, three do not run, so
+// that the demo shows what that looks like. The first few all run.
+func demoState(i int) string {
+	switch i % 12 {
+	case 5:
+		return "stopped"
+	case 7:
+		return "restarting"
+	case 11:
+		return "creating"
+	default:
+		return demoRunning
+	}
+}
+
 // demo is the simulated API, served on a listener of its own.
 type demo struct {
 	listener  net.Listener
@@ -42,10 +60,18 @@ func newDemo(o *options) (*demo, error) {
 		CreateDelay:     3 * demoInterval,
 		RestartDelay:    2 * demoInterval,
 		DeleteDelay:     2 * demoInterval,
+		BackupDelay:     3 * demoInterval,
+		ChangeDelay:     2 * demoInterval,
+		FillDisks:       true,
 		RateLimit:       o.rate.limit,
 		RateWindow:      o.rate.window,
 	})
 	s.AddKey(simulator.Key{ID: demoKeyID, Secret: demoKeySecret})
+	for i, v := range s.Services() {
+		if state := demoState(i); state != demoRunning {
+			s.SetState(v.ID, state)
+		}
+	}
 	d := &demo{listener: l, simulator: s}
 	o.apiURL = d.url()
 	o.organizationID = s.Config().OrganizationID
@@ -94,9 +120,14 @@ func onDemo(o *options, stderr io.Writer, f func() error) error {
 
 // introduce tells how to play with the demo.
 func (d *demo) introduce(w io.Writer, metrics string) {
-	c := d.simulator.Config()
+	c, running := d.simulator.Config(), 0
+	for _, v := range d.simulator.Services() {
+		if v.State == demoRunning {
+			running++
+		}
+	}
 	// A closed stdout is no reason to stop.
-	_, _ = fmt.Fprintf(w, `Simulating ClickHouse Cloud with %d Postgres services at %s
+	_, _ = fmt.Fprintf(w, `Simulating ClickHouse Cloud with %d Postgres services, %d of them running, at %s
 
 In another terminal, for the commands of the Managed Postgres API guide
 (put $API_URL where they say https://api.clickhouse.cloud):
@@ -112,7 +143,7 @@ within %s, with a key of its own:
 
   curl -s %s | grep PostgresServer_CPUSeconds_Total
 
-`, c.Services, d.url(), d.url(), c.KeyID, c.KeySecret, c.OrganizationID,
+`, c.Services, running, d.url(), d.url(), c.KeyID, c.KeySecret, c.OrganizationID,
 		c.RateLimit, c.RateWindow, 2*demoInterval, metrics)
 }
 

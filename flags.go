@@ -172,7 +172,7 @@ func (f *flags) define(app *kingpin.Application) *kingpin.CmdClause {
 		PlaceHolder("<file>").StringVar(&f.keySecretFile)
 	app.Flag("api.timeout", "How long one request to the API may take.").
 		Default("30s").DurationVar(&f.timeout)
-	app.Flag("api.ca-file", "CA certificates (PEM) to trust for the API beside the system's.").
+	app.Flag("api.ca-file", "CA certificates (PEM) to trust for the API beside the system's. Re-read on SIGHUP and POST /-/reload.").
 		PlaceHolder("<file>").IsSetByUser(&f.caSet).StringVar(&f.caFile)
 	app.Flag("api.max-response-size", "Largest answer of the API to accept, after decompression.").
 		Default("64MiB").BytesVar(&f.maxResponseSize)
@@ -246,6 +246,10 @@ func (f *flags) define(app *kingpin.Application) *kingpin.CmdClause {
 	health := app.Command(commandHealthcheck, "Ask the exporter that runs on this machine with the same --web.* flags how it is, for containers without a shell. Exits 0 if it is well.")
 	health.Flag("ready", "Ask whether it has data to serve, not only whether it is alive.").
 		BoolVar(&f.health.ready)
+	health.Flag("client-cert-file", "Certificate (PEM) to present where --web.config.file asks for one. Without it, mutual TLS tells life but not readiness.").
+		PlaceHolder("<file>").StringVar(&f.health.certFile)
+	health.Flag("client-key-file", "Key (PEM) of --client-cert-file.").
+		PlaceHolder("<file>").StringVar(&f.health.keyFile)
 	health.Flag("timeout", "How long to wait for the answer.").
 		Default("3s").DurationVar(&f.health.timeout)
 	return serve

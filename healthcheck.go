@@ -21,15 +21,17 @@ import (
 type health struct {
 	ready   bool // ask for data, not only for life
 	timeout time.Duration
+
+	// certFile and keyFile are presented to a server that asks for a certificate.
+	certFile, keyFile string
 }
 
 // check returns nil if the exporter that listens by these flags is well.
 //
-// Where the web configuration asks for a password or a client certificate,
-// which a probe does not have, being asked for it is as good as an answer: it
-// takes a live process to ask. The server's certificate is not verified, as
-// its name is hardly that of the loopback interface and nothing secret is
-// sent.
+// Neither question takes a password. A server that insists on a client
+// certificate is alive, since it takes a live process to insist; whether it is
+// ready is only told to one who has a certificate. The server's is not verified,
+// as its name is hardly that of the loopback interface and nothing secret is sent.
 func (h health) check(ctx context.Context, flags *toolkit.FlagConfig) error {
 	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
 		return errors.New("healthcheck cannot know the port of a systemd socket: give --web.listen-address instead of --web.systemd-socket")
@@ -57,21 +59,31 @@ func (h health) check(ctx context.Context, flags *toolkit.FlagConfig) error {
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
+	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // see above
+	if h.certFile != "" || h.keyFile != "" {
+		pair, err := tls.LoadX509KeyPair(h.certFile, h.keyFile)
+		if err != nil {
+			return fmt.Errorf("healthcheck: --client-cert-file and --client-key-file: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
 	transport := &http.Transport{
 		Proxy:             nil, // the environment's is for upstream
 		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // see above
+		TLSClientConfig:   config,
 	}
 	resp, err := transport.RoundTrip(r)
 	var alert *net.OpError
 	switch {
-	case errors.As(err, &alert) && alert.Op == "remote error":
+	case errors.As(err, &alert) && alert.Op == "remote error" && !h.ready:
 		return nil // a TLS alert: our lack of a certificate is refused
+	case errors.As(err, &alert) && alert.Op == "remote error":
+		return fmt.Errorf("healthcheck: whether the exporter is ready is told by mutual TLS only (%w): give --client-cert-file and --client-key-file a certificate that it accepts, for example Prometheus's", alert.Err)
 	case err != nil:
 		return fmt.Errorf("healthcheck: the exporter does not answer: %w", err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusUnauthorized {
+	if resp.StatusCode == http.StatusOK {
 		return nil
 	}
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, 1000))

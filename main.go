@@ -21,7 +21,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/common/version"
-	toolkit "github.com/prometheus/exporter-toolkit/web"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
@@ -91,11 +90,8 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if file := *o.web.WebConfigFile; file != "" {
-		if err := toolkit.Validate(file); err != nil {
-			// The YAML package's errors have several lines.
-			return nil, fmt.Errorf("--web.config.file=%s: %s", file, strings.Join(strings.Fields(err.Error()), " "))
-		}
+	if err := checkWebConfig(o.web); err != nil {
+		return nil, err
 	}
 	if o.configCheck {
 		if err := checkConfiguration(o); err != nil {
@@ -126,6 +122,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		versioncollector.NewCollector(program),
 	)
+	metrics := web.NewMetrics(registry)
 	if e.config, err = configure(o, registry, logs.kit); err != nil {
 		return nil, err
 	}
@@ -143,6 +140,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 		Name:              "ClickHouse Postgres exporter",
 		Version:           version.Info(),
 		History:           e.history,
+		Metrics:           metrics,
 		Logger:            logs.kit,
 	}
 	if o.disableExporterMetrics {
@@ -152,7 +150,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 	if err != nil {
 		return nil, err
 	}
-	e.servers.handle(handler, logs)
+	e.servers.handle(handler, e.config.collector, logs)
 	if e.demo != nil {
 		e.demo.introduce(stdout, e.servers.url(o.telemetryPath))
 	}

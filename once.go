@@ -53,7 +53,7 @@ func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p p
 		_ = polling.Run(ctx) // returns when told to, without an error
 	}()
 	p.during(func() string { return "Reading metrics" }, func() { err = complete(ctx, polling, c.timeout) })
-	var page *exposition.Document
+	var page []*exposition.Document
 	if err == nil {
 		page, err = polling.Page("", "")
 	}
@@ -67,7 +67,8 @@ func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p p
 	if c.format == "openmetrics" {
 		format = exposition.OpenMetrics
 	}
-	for _, chunk := range exposition.Encode(format, exposition.Identity, page).Chunks {
+	var encoder exposition.Encoder
+	for _, chunk := range encoder.Encode(format, exposition.Identity, page...).Chunks {
 		if _, err := stdout.Write(chunk); err != nil {
 			return fmt.Errorf("cannot write the page: %w", err)
 		}
@@ -117,10 +118,22 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 	case !o.InventoryKnown:
 		return "the list of services", nil
 	}
-	slow := 0
+	running, slow, pending, failed := 0, 0, 0, 0
+	var failure error
 	for _, s := range o.Services {
-		if s.Known && s.State == "running" && s.LastSuccess.IsZero() && s.Error == "" {
+		if !s.Known || s.State != "running" {
+			continue
+		}
+		running++
+		if s.LastSuccess.IsZero() && s.Error == "" {
 			slow++
+		}
+		switch {
+		case s.DetailsPending:
+			pending++
+		case s.DetailsError != nil:
+			failed++
+			failure = s.DetailsError
 		}
 	}
 	switch {
@@ -128,6 +141,10 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 		return fmt.Sprintf("the metrics of %d services", slow), nil
 	case !o.Up:
 		return "metrics", nil
+	case pending > 0:
+		return fmt.Sprintf("the settings or hostnames of %d services, each of which takes a request", pending), nil
+	case failed > 0 && failed == running:
+		return "", failure
 	}
 	return "", nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/prometheus/common/version"
 
@@ -91,6 +92,7 @@ func organizations(o *options, file *config.Config, keys *keyring) ([]collector.
 			return nil, errNoCredentials
 		}
 		base.API.Budget = keys.budget(keyFiles{}, o.rate)
+		base.API.CACertificates = certificates(o.caFile)
 		return []collector.Organization{base}, nil
 	}
 	if o.demo {
@@ -106,6 +108,7 @@ func organizations(o *options, file *config.Config, keys *keyring) ([]collector.
 		org.Name, org.ID = c.Name, c.ID
 		org.API.BaseURL = cmp.Or(c.APIURL, base.API.BaseURL)
 		org.API.CAFile = cmp.Or(c.CAFile, base.API.CAFile)
+		org.API.CACertificates = certificates(org.API.CAFile)
 		org.MetricsInterval = cmp.Or(c.MetricsInterval, base.MetricsInterval)
 		org.InventoryInterval = cmp.Or(c.InventoryInterval, base.InventoryInterval)
 		org.MaxAge = cmp.Or(c.MaxAge, base.MaxAge)
@@ -142,6 +145,19 @@ func organizations(o *options, file *config.Config, keys *keyring) ([]collector.
 		out = append(out, org)
 	}
 	return out, nil
+}
+
+// certificates returns what the file holds, so that a reload finds out whether it was
+// replaced, and nil if it can't be read: what is wrong is said by api.New.
+func certificates(caFile string) []byte {
+	if caFile == "" {
+		return nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil
+	}
+	return pem
 }
 
 // selection returns nil, which selects everything, for nil.

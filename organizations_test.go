@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -62,6 +63,19 @@ func TestSeveralOrganizations(t *testing.T) {
 		if code, body := get(t, e.url("/v1/organizations/"+ids[i]+"/postgres/prometheus")); code != want {
 			t.Errorf("organization %d: code %d, not %d: %.300s", i, code, want, body)
 		}
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, e.url("/sd"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	targets, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK || strings.Count(string(targets), `"instance"`) != 2 || resp.Header.Get("X-Missing-Organizations") != ids[1] {
+		t.Errorf("discovery: code %d, %v, %v: %s", resp.StatusCode, resp.Header, err, targets)
 	}
 	if strings.Contains(page+e.stderr.String(), "outdated") {
 		t.Errorf("a secret is told:\n%s", e.stderr)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -36,6 +37,36 @@ type servers struct {
 	// stopWaiting ends the wait of scrapes for the first refresh.
 	stopWaiting context.CancelFunc
 }
+
+// checkWebConfig says what would keep a server from serving by --web.config.file. It
+// starts one that accepts no connection, since toolkit.Validate does not look at what
+// net/http asks of TLS.
+func checkWebConfig(flags *toolkit.FlagConfig) error {
+	file := *flags.WebConfigFile
+	if file == "" {
+		return nil
+	}
+	err := toolkit.Serve(noConnections{}, &http.Server{ReadHeaderTimeout: time.Second}, flags, slog.New(slog.DiscardHandler))
+	if errors.Is(err, errNoConnections) {
+		return nil
+	}
+	// The YAML package's errors have several lines.
+	return fmt.Errorf("--web.config.file=%s: %s", file, strings.Join(strings.Fields(err.Error()), " "))
+}
+
+var errNoConnections = errors.New("no connections")
+
+// noConnections is a listener on nothing.
+type noConnections struct{}
+
+// Accept ends the server that listens.
+func (noConnections) Accept() (net.Conn, error) { return nil, errNoConnections }
+
+// Close has nothing to close.
+func (noConnections) Close() error { return nil }
+
+// Addr is nowhere.
+func (noConnections) Addr() net.Addr { return &net.TCPAddr{} }
 
 // listen takes the ports, so that one that is taken is found before anything
 // else is done.
@@ -95,13 +126,15 @@ func (s *servers) url(path string) string {
 	return "http://" + address
 }
 
-// handle says what to serve.
-func (s *servers) handle(handler http.Handler, logs loggers) {
+// handle says what to serve, and from where probes learn about health.
+func (s *servers) handle(handler http.Handler, c web.Collector, logs loggers) {
 	s.logs = logs
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopWaiting = cancel
 	for range s.listeners {
-		s.http = append(s.http, web.NewServer(ctx, handler, logs.kit))
+		server := web.NewServer(ctx, handler, logs.kit)
+		web.OpenProbes(server, c)
+		s.http = append(s.http, server)
 	}
 }
 

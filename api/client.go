@@ -72,6 +72,7 @@ type Config struct {
 	Timeout          time.Duration // of one attempt including its body, waits excluded; default 30s
 	MaxResponseBytes int64         // after decompression, default 64 MiB
 	CAFile           string        // PEM file of roots to trust beside the system's
+	CACertificates   []byte        // what CAFile holds; read from there if nil
 	MaxRetries       int           // after 5xx and lost connections; 0 is the default of 2, less is none
 	Hooks            Hooks
 
@@ -137,7 +138,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	transport := cfg.Transport
 	if transport == nil {
-		if transport, err = newTransport(cfg.Timeout, cfg.CAFile); err != nil {
+		if transport, err = newTransport(cfg.Timeout, cfg.CAFile, cfg.CACertificates); err != nil {
 			return nil, err
 		}
 	}
@@ -265,7 +266,7 @@ func (c *Client) page(ctx context.Context, endpoint Endpoint, ids ...string) (*P
 		case !isText:
 			return &Error{Kind: KindContentType, what: fmt.Sprintf("content type %q instead of metrics", contentType)}
 		}
-		page = &Page{Body: a.body, ContentType: contentType, ReceivedAt: a.receivedAt}
+		page = &Page{Body: a.body, ContentType: contentType, ReceivedAt: a.receivedAt, Complete: a.complete}
 		page.Date, _ = parseHTTPDate(a.header.Get("Date"))
 		return nil
 	})
@@ -296,6 +297,7 @@ type answer struct {
 	status     int
 	header     http.Header
 	body       []byte
+	complete   bool      // nothing of body can be missing
 	receivedAt time.Time // when the header came
 }
 
@@ -471,6 +473,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		case err != nil:
 			return nil, done(transportError(ctx, err, target, true, c.timeout))
 		}
+		a.complete = framed(resp) || resp.Uncompressed && len(a.body) > 0 // gzip's trailer came
 		c.sizes.Store(r.endpoint, int64(len(a.body)))
 		return nil, done(r.decode(a))
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
@@ -486,6 +489,12 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		}
 		return nil, done(e)
 	}
+}
+
+// framed tells whether a body that breaks off would have been an error, as opposed to
+// one that lasts until the connection is closed, for whatever reason.
+func framed(resp *http.Response) bool {
+	return resp.ProtoMajor >= 2 || resp.ContentLength >= 0 || len(resp.TransferEncoding) > 0
 }
 
 // redirect returns where a redirect leads, if credentials may follow.

@@ -15,8 +15,8 @@ import (
 
 // newTransport returns what HTTP requests go through. It accepts gzip, which
 // net/http asks for and undoes by itself.
-func newTransport(timeout time.Duration, caFile string) (http.RoundTripper, error) {
-	roots, err := loadRoots(caFile)
+func newTransport(timeout time.Duration, caFile string, pem []byte) (http.RoundTripper, error) {
+	roots, err := loadRoots(caFile, pem)
 	if err != nil {
 		return nil, err
 	}
@@ -40,13 +40,15 @@ func newTransport(timeout time.Duration, caFile string) (http.RoundTripper, erro
 
 // loadRoots returns the system's roots and those of the file, or nil, which means
 // the system's, without one.
-func loadRoots(caFile string) (*x509.CertPool, error) {
+func loadRoots(caFile string, pem []byte) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil, fmt.Errorf("read CA file: %w; check --api.ca-file", err)
+	if pem == nil {
+		var err error
+		if pem, err = os.ReadFile(caFile); err != nil {
+			return nil, fmt.Errorf("read CA file: %w; check --api.ca-file", err)
+		}
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {

@@ -159,3 +159,52 @@ func TestTLSToAPlainServer(t *testing.T) {
 	_, err = newTestClient(t, "https://"+listener.Addr().String()).Services(t.Context(), "o")
 	_ = asTestError(t, err, KindTLS)
 }
+
+// TestPageIsComplete tells bodies that can't have been cut from those that end with
+// the connection.
+func TestPageIsComplete(t *testing.T) {
+	const body = "metric 1"
+	packed := string(compressed(t, []byte(body)))
+	const head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n"
+	const gzipped = "Content-Encoding: gzip\r\n"
+	chunk := func(s string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(s), s) }
+	for _, test := range []struct {
+		name, answer string
+		want         bool
+		body         string
+	}{
+		{"content length", head + "Content-Length: 8\r\n\r\n" + body, true, body},
+		{"content length of a connection that is closed", head + "Connection: close\r\nContent-Length: 8\r\n\r\n" + body, true, body},
+		{"content length of HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n" + body, true, body},
+		{"nothing", head + "Content-Length: 0\r\n\r\n", true, ""},
+		{"chunks", head + "Transfer-Encoding: chunked\r\n\r\n" + chunk(body), true, body},
+		{"gzip in chunks", head + gzipped + "Transfer-Encoding: chunked\r\n\r\n" + chunk(packed), true, body},
+		{"gzip of a content length", head + gzipped + fmt.Sprintf("Content-Length: %d\r\n\r\n", len(packed)) + packed, true, body},
+		{"gzip until the end", head + gzipped + "Connection: close\r\n\r\n" + packed, true, body},
+		{"until the end", head + "Connection: close\r\n\r\n" + body, false, body},
+		{"until the end of HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n" + body, false, body},
+		{"no gzip until the end", head + gzipped + "Connection: close\r\n\r\n", false, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			server := newServer(t, raw(test.answer))
+			page, err := newTestClient(t, server.URL).OrganizationMetrics(t.Context(), "o")
+			if err != nil || page.Complete != test.want || string(page.Body) != test.body {
+				t.Errorf("%+v, %v", page, err)
+			}
+		})
+	}
+	t.Run("HTTP/2", func(t *testing.T) {
+		server, caFile := newTLSServer(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.ProtoMajor != 2 {
+				t.Error(r.Proto)
+			}
+			w.Header().Set("Content-Type", "text/plain")
+			w.(http.Flusher).Flush() // no content length
+			fmt.Fprint(w, body)
+		}, nil)
+		page, err := newTestClient(t, server.URL, func(cfg *Config) { cfg.CAFile = caFile }).OrganizationMetrics(t.Context(), "o")
+		if err != nil || !page.Complete || string(page.Body) != body {
+			t.Errorf("%+v, %v", page, err)
+		}
+	})
+}

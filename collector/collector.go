@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,8 +66,8 @@ func New(o Options) (*Collector, error) {
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
 	}
-	c.liveName = names(o.ReservedNames, c.health.names(), healthNames())
-	c.ownName = names(o.ReservedNames, c.health.names(), healthNames(), inventoryNames())
+	c.liveName = names(o.ReservedNames, []string{upName}, healthNames())
+	c.ownName = names(o.ReservedNames, []string{upName}, healthNames(), inventoryNames())
 	c.pollers.Store(&[]*poller{})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err
@@ -175,3 +176,15 @@ func (c *Collector) WaitFirstRefresh(ctx context.Context) error {
 	}
 	return nil
 }
+
+// ErrNotFound is returned by [Collector.Page] for an organization or a service
+// that is not known.
+var ErrNotFound = errors.New("unknown organization or service")
+
+// UnavailableError is returned by [Collector.Page] for something that is known,
+// but of which there is no data: not yet, or not any more.
+type UnavailableError struct {
+	Reason string // one plain sentence, fit for the body of a 503
+}
+
+func (e *UnavailableError) Error() string { return e.Reason }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-kit/log/level"
+
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
@@ -28,8 +30,8 @@ const (
 	recovered    = "recovered"
 )
 
-// observe takes in an attempt's end and returns the condition after it, how it
-// changed, and for how long the former condition lasted.
+// observe takes in an attempt's end and returns the condition after it, what became of
+// the condition, and for how long the former one lasted.
 func (c condition) observe(now time.Time, err error) (next condition, event string, lasted time.Duration) {
 	next = condition{tried: true, err: err, since: c.since, lastSuccess: c.lastSuccess}
 	if c.tried {
@@ -37,25 +39,23 @@ func (c condition) observe(now time.Time, err error) (next condition, event stri
 	}
 	if err == nil {
 		next.lastSuccess = now
-		switch {
-		case !c.tried:
-			next.since = now
-			return next, firstSuccess, lasted
-		case c.err != nil:
-			next.since = now
-			return next, recovered, lasted
-		}
-		return next, noChange, lasted
+	} else {
+		next.reason = reason(err)
 	}
-	next.reason = reason(err)
 	switch {
-	case !c.tried || c.err == nil:
-		next.since = now
-		return next, nowFailing, lasted
+	case err == nil && !c.tried:
+		event = firstSuccess
+	case err == nil && c.err != nil:
+		event = recovered
+	case err != nil && c.err == nil:
+		event = nowFailing
 	case next.reason != c.reason:
 		return next, nowFailing, lasted
+	default:
+		return next, noChange, lasted
 	}
-	return next, noChange, lasted
+	next.since = now
+	return next, event, lasted
 }
 
 // ok tells whether the latest attempt worked.
@@ -140,3 +140,54 @@ func (c condition) String() string {
 	}
 	return "all is well"
 }
+
+// observe keeps a condition and logs when it changes.
+func (p *poller) observe(c *condition, now time.Time, err error, endpoint api.Endpoint, begun string) {
+	p.note(c, now, err, endpoint, begun, "refresh fails; what was read last is served until it is too old", "refresh works again")
+}
+
+// observeEach keeps the condition of calls that are made for one service after the
+// other: it fails from the first service for which one fails until none does, so that
+// one service in trouble does not make a line at every turn.
+func (p *poller) observeEach(c *condition, failed func(*service) error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
+	var err error
+	first := ""
+	for id, s := range p.state.services {
+		if e := failed(s); e != nil && (err == nil || id < first) {
+			err, first = e, id
+		}
+	}
+	if err != nil && c.err != nil {
+		c.err = err
+		return
+	}
+	p.note(c, now, err, endpoint, "", trouble, relief)
+}
+
+func (p *poller) note(c *condition, now time.Time, err error, endpoint api.Endpoint, begun, trouble, relief string) {
+	next, event, lasted := c.observe(now, err)
+	*c = next
+	switch {
+	case event == firstSuccess && begun != "":
+		level.Info(p.logger).Log("msg", begun, "endpoint", endpoint)
+	case event == nowFailing:
+		level.Warn(p.logger).Log("msg", trouble, "endpoint", endpoint, "reason", next.reason, "err", err)
+	case event == recovered:
+		level.Info(p.logger).Log("msg", relief, "endpoint", endpoint, "after", lasted.Round(time.Second))
+	}
+}
+
+// age returns how long ago then was. It is never negative, and right after a
+// suspension of the machine and after a wall clock that was set back: see the
+// package comment.
+func age(now, then time.Time) time.Duration {
+	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)), 0)
+}
+
+// reached tells whether the instant t has come, by either clock.
+func reached(now, t time.Time) bool {
+	return !now.Before(t) || !now.Round(0).Before(t.Round(0))
+}
+
+// unixSeconds returns a moment as the value of a metric.
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -1,16 +1,21 @@
 // Package collector is what the program knows: it polls ClickHouse Cloud in
 // the background, joins metrics with the inventory, applies the user's rules and
-// publishes the result as an immutable snapshot, from which pages are served
-// without waiting for anything.
+// publishes the result, from which pages are served without waiting for anything.
 //
 // # How data flows
 //
-// One worker an organization polls the list of services (the inventory) and the
-// organization's metrics page, each by itself, never twice at once. An answer is
-// taken in under the worker's own lock; then the worker builds a new view of its
-// organization and swaps it into the collector's snapshot with one atomic
-// pointer. Readers load that pointer: they take no lock, and a failure, a slow
-// answer or a huge page of one organization delays no other and no scrape.
+// One poller an organization owns all that is known of it. It asks for the list of
+// services (the inventory), the organization's metrics page and services' own pages,
+// as package schedule plans, and takes in one response at a time. Of each service it
+// holds the newest metrics as upstream wrote them; what is served follows from these,
+// the inventory labels and the rules (derive). After each response it publishes a new,
+// immutable view of its organization by one atomic pointer. Readers load that pointer:
+// they take no lock, and a failure, a slow answer or a huge page of one organization
+// delays no other and no scrape. A reload sends the poller a new configuration, which
+// it applies to what it holds.
+//
+// What was computed before is used again only where its input is the same; forgetting
+// all of it changes no byte of any page ([Options].NoMemo).
 //
 // # What stands when something fails
 //
@@ -29,6 +34,8 @@
 //     purpose; what upstream still reports after that is an unknown service.
 //   - An unknown service (in the metrics, not in the inventory) keeps its series,
 //     without inventory labels, and is counted.
+//   - A panic while a response is taken in is a bug: the organization starts over from
+//     nothing, and the others go on.
 //
 // # Age
 //

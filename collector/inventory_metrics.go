@@ -15,70 +15,37 @@ const bytesPerGiB = 1 << 30
 
 // inventoryGauges returns what the inventory says of one service.
 func inventoryGauges(of *listedInput, states []string) []exposition.Gauge {
+	var gauges []exposition.Gauge
 	s := of.entry
-	series := labelsOf(of.org, s.ID, s.Name)
-	gauges := []exposition.Gauge{{
-		Name: serviceInfoName,
-		Help: "What the inventory says of a Postgres service; always 1.",
-		Labels: series(
-			labels.Label{Name: "postgres_provider", Value: s.Provider},
-			labels.Label{Name: "postgres_region", Value: s.Region},
-			labels.Label{Name: "postgres_size", Value: s.Size},
-			labels.Label{Name: "postgres_version", Value: s.PostgresVersion},
-			labels.Label{Name: "postgres_ha_type", Value: s.HAType},
-			labels.Label{Name: "postgres_is_primary", Value: strconv.FormatBool(s.IsPrimary)},
-			labels.Label{Name: "postgres_hostname", Value: of.details.hostname},
-		),
-		Value: 1,
-	}}
+	add := adder(&gauges, of.org, s.ID, s.Name)
+	add(serviceInfoName, "What the inventory says of a Postgres service; always 1.", 1,
+		labels.Label{Name: "postgres_provider", Value: s.Provider},
+		labels.Label{Name: "postgres_region", Value: s.Region},
+		labels.Label{Name: "postgres_size", Value: s.Size},
+		labels.Label{Name: "postgres_version", Value: s.PostgresVersion},
+		labels.Label{Name: "postgres_ha_type", Value: s.HAType},
+		labels.Label{Name: "postgres_is_primary", Value: strconv.FormatBool(s.IsPrimary)},
+		labels.Label{Name: "postgres_hostname", Value: of.details.hostname})
 	if s.State != "" && !slices.Contains(states, s.State) {
 		states = append(slices.Clip(states), s.State)
 	}
 	for _, state := range states {
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceStateName,
-			Help:   "The state of a Postgres service: 1 for the state it is in, 0 for every other.",
-			Labels: series(labels.Label{Name: "state", Value: state}),
-			Value:  truth(state == s.State),
-		})
+		add(serviceStateName, "The state of a Postgres service: 1 for the state it is in, 0 for every other.",
+			truth(state == s.State), labels.Label{Name: "state", Value: state})
 	}
 	if !s.CreatedAt.IsZero() {
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceCreatedName,
-			Help:   "When a Postgres service was created, in seconds since 1970.",
-			Labels: series(),
-			Value:  unixSeconds(s.CreatedAt),
-		})
+		add(serviceCreatedName, "When a Postgres service was created, in seconds since 1970.", unixSeconds(s.CreatedAt))
 	}
 	if s.StorageGiB > 0 {
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceStorageName,
-			Help:   "Size of a Postgres service's storage in bytes; absent where the inventory does not give it.",
-			Labels: series(),
-			Value:  s.StorageGiB * bytesPerGiB,
-		})
+		add(serviceStorageName, "Size of a Postgres service's storage in bytes; absent where the inventory does not give it.", s.StorageGiB*bytesPerGiB)
 	}
-	gauges = append(gauges, exposition.Gauge{
-		Name:   servicePrimaryName,
-		Help:   "Whether a Postgres service is a primary (1) or a read replica (0).",
-		Labels: series(),
-		Value:  truth(s.IsPrimary),
-	})
+	add(servicePrimaryName, "Whether a Postgres service is a primary (1) or a read replica (0).", truth(s.IsPrimary))
 	if tags := inventory.TagLabels(s.Tags); len(tags) > 0 {
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceTagsName,
-			Help:   "The tags of a Postgres service: tag_<key> holds a tag's value, tagpresent_<key> is true for a tag without one; always 1.",
-			Labels: series(tags...),
-			Value:  1,
-		})
+		add(serviceTagsName, "The tags of a Postgres service: tag_<key> holds a tag's value, tagpresent_<key> is true for a tag without one; always 1.", 1, tags...)
 	}
 	for _, setting := range of.details.settings {
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceSettingName,
-			Help:   "A numeric setting of a Postgres service, in the unit in which it is set; the names of PgBouncer's begin with pgbouncer and a dot.",
-			Labels: series(labels.Label{Name: "name", Value: setting.Name}),
-			Value:  setting.Value,
-		})
+		add(serviceSettingName, "A numeric setting of a Postgres service, in the unit in which it is set; the names of PgBouncer's begin with pgbouncer and a dot.",
+			setting.Value, labels.Label{Name: "name", Value: setting.Name})
 	}
 	return gauges
 }
@@ -97,20 +64,20 @@ func inventoryTotals(org string, inv *inventory.Inventory) []exposition.Gauge {
 	return gauges
 }
 
-// labelsOf returns what makes the labels of a series about a service: those that say
-// which, and more. Labels without a value are left out.
-func labelsOf(org, id, name string) func(more ...labels.Label) labels.Labels {
-	b := labels.NewScratchBuilder(8)
-	return func(more ...labels.Label) labels.Labels {
+// adder returns what appends series about a service, with the labels that say which
+// and more of them. Labels without a value are left out.
+func adder(gauges *[]exposition.Gauge, org, id, name string) func(name, help string, value float64, more ...labels.Label) {
+	of := []labels.Label{{Name: inventory.OrgLabel, Value: org}, {Name: inventory.ServiceLabel, Value: id}, {Name: inventory.NameLabel, Value: name}}
+	b := labels.NewScratchBuilder(len(of))
+	return func(name, help string, value float64, more ...labels.Label) {
 		b.Reset()
-		for _, l := range append(more, labels.Label{Name: inventory.OrgLabel, Value: org},
-			labels.Label{Name: inventory.ServiceLabel, Value: id}, labels.Label{Name: inventory.NameLabel, Value: name}) {
+		for _, l := range slices.Concat(of, more) {
 			if l.Value != "" {
 				b.Add(l.Name, l.Value)
 			}
 		}
 		b.Sort()
-		return b.Labels()
+		*gauges = append(*gauges, exposition.Gauge{Name: name, Help: help, Labels: b.Labels(), Value: value})
 	}
 }
 

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -106,7 +107,7 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 		}
 	}
 	for id, left := range st.tombstones {
-		if reached(now, left.Add(tombstoneAge)) {
+		if st.page[id] == nil && reached(now, left.Add(tombstoneAge)) {
 			delete(st.tombstones, id)
 		}
 	}
@@ -132,4 +133,68 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 	}
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)
+}
+
+// hostnameInterval is how often a known hostname is asked for again.
+const hostnameInterval = 6 * time.Hour
+
+// planDetails returns the calls that the configuration wants made for each service,
+// and drops what others that were made before have brought.
+func (p *poller) planDetails() []schedule.Detail {
+	var planned []schedule.Detail
+	if p.config.CollectConfig {
+		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.ConfigInterval})
+	}
+	hostnames := p.config.wantsHostnames()
+	if hostnames {
+		planned = append(planned, schedule.Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
+	}
+	for _, s := range p.state.services {
+		kept := *s.details
+		if !p.config.CollectConfig {
+			kept.settings, s.settingsErr, s.settingsTried = nil, nil, false
+		}
+		if !hostnames {
+			kept.hostname, s.hostnameErr, s.hostnameTried = "", nil, false
+		}
+		s.details = &kept
+	}
+	return planned
+}
+
+// takeDetail takes in what only a call for one service tells. Where that fails, what
+// it last told stands, as the inventory does.
+func (p *poller) takeDetail(r *response, now time.Time) {
+	st, id, endpoint := p.state, r.request.Service, r.request.Endpoint
+	if st.inventory == nil || st.inventory.Services[id] == nil {
+		return // the service has gone in the meantime
+	}
+	s := st.services[id]
+	calls, what := &st.settings, "settings"
+	failed := func(s *service) *error { return &s.settingsErr }
+	if endpoint == api.EndpointService {
+		calls, what = &st.hostnames, "hostname"
+		failed = func(s *service) *error { return &s.hostnameErr }
+	}
+	*failed(s) = r.err
+	if endpoint == api.EndpointService {
+		s.hostnameTried = true
+	} else {
+		s.settingsTried = true
+	}
+	p.observeEach(calls, func(s *service) error { return *failed(s) }, now, endpoint,
+		"a service's "+what+" cannot be read; what was read last stands", "every service's "+what+" can be read again")
+	if r.err != nil {
+		return
+	}
+	next := *s.details
+	if endpoint == api.EndpointService {
+		next.hostname = r.detail.Hostname
+	} else {
+		next.settings = inventory.NumericSettings(r.config)
+	}
+	if next.hostname != s.details.hostname || !slices.Equal(next.settings, s.details.settings) {
+		s.details = &next
+		p.derive(s)
+	}
 }

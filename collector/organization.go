@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/relabel"
@@ -87,6 +88,11 @@ func check(organizations []*Organization) error {
 		ids[o.ID], labels[label] = true, true
 	}
 	return nil
+}
+
+// wantsHostnames tells whether services are asked for theirs, one by one.
+func (o *Organization) wantsHostnames() bool {
+	return o.CollectConfig || slices.ContainsFunc(o.EnrichLabels, inventory.EnrichLabel.NeedsHostname)
 }
 
 // same tells whether polling by o is what polling by other would be.

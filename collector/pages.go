@@ -28,7 +28,7 @@ func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.P
 		return nil, err
 	}
 	if parsed.Downgraded > 0 {
-		p.c.health.downgrade(p.label(), parsed.Downgraded)
+		p.c.health.downgrades.WithLabelValues(p.label()).Add(float64(parsed.Downgraded))
 		if !p.state.downgraded {
 			p.state.downgraded = true
 			level.Warn(p.logger).Log("msg", "upstream's metrics have families of a type that is not known here; they are served as of the nearest type", "families", parsed.Downgraded)
@@ -55,6 +55,11 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
 		err = &refusedError{"empty", "the organization's metrics page is empty, which the list of services does not explain: upstream is in trouble, the last good page is kept"}
 	}
+	if err != nil {
+		for _, s := range st.services {
+			s.onPage = false
+		}
+	}
 	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
 	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
 		// Upstream may refuse the page of an organization with too many services, and
@@ -64,9 +69,6 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 			level.Info(p.logger).Log("msg", "upstream refuses the organization's metrics page; reading the services' own pages instead", "err", err)
 		}
 		st.organizationPage, _, _ = st.organizationPage.observe(now, err)
-		for _, s := range st.services {
-			s.onPage = false
-		}
 		return err
 	}
 	p.observe(&st.organizationPage, now, err, r.request.Endpoint, "metrics read")
@@ -117,7 +119,7 @@ func (p *poller) byID(groups map[string]*exposition.Metrics) map[string]*exposit
 	for _, spelling := range slices.Sorted(maps.Keys(groups)) {
 		id := inventory.CanonicalID(spelling)
 		// One service in two spellings; of these, the one in lower case comes last.
-		p.c.health.drop(p.label(), dropDuplicate, byID[id].Series())
+		p.c.health.dropped(p.label(), exposition.Drops{Duplicate: byID[id].Series()})
 		byID[id] = groups[spelling]
 	}
 	return byID
@@ -191,29 +193,4 @@ func (p *poller) observeServicePages(now time.Time) {
 	p.observeEach(&p.state.servicePages, func(s *service) error { return s.err }, now, api.EndpointServiceMetrics,
 		"a service's own metrics page cannot be read; its last good one is served until it is too old",
 		"every service's own metrics page can be read again")
-}
-
-// observeEach keeps the condition of calls that are made for one service after the
-// other: it fails from the first service for which one fails until none does, so that
-// one service in trouble does not make a line at every turn.
-func (p *poller) observeEach(c *condition, failed func(*service) error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
-	var err error
-	first := ""
-	for id, s := range p.state.services {
-		if e := failed(s); e != nil && (err == nil || id < first) {
-			err, first = e, id
-		}
-	}
-	if err != nil && c.err != nil {
-		c.err = err
-		return
-	}
-	next, event, lasted := c.observe(now, err)
-	*c = next
-	switch event {
-	case nowFailing:
-		level.Warn(p.logger).Log("msg", trouble, "endpoint", endpoint, "reason", next.reason, "err", err)
-	case recovered:
-		level.Info(p.logger).Log("msg", relief, "endpoint", endpoint, "after", lasted.Round(time.Second))
-	}
 }

@@ -253,7 +253,7 @@ func (p *poller) abort() {
 // wrong, so that the organization starts over. It waits before it asks for anything,
 // since what led to the panic may well be there again.
 func (p *poller) recovered(v any, stack []byte) {
-	p.c.health.panicked(p.label())
+	p.c.health.panics.WithLabelValues(p.label()).Inc()
 	if text := fmt.Sprint(v); text != p.panicked {
 		p.panicked = text
 		level.Error(p.logger).Log("msg", "a panic, which is a bug: what was read of the organization is dropped and read anew; please report it",
@@ -346,7 +346,7 @@ func (p *poller) take(r *response, now time.Time) {
 		p.c.onResponse(p, r.request)
 	}
 	endpoint := r.request.Endpoint
-	p.c.health.polled(p.label(), endpoint, r.took)
+	p.c.health.pollDuration.WithLabelValues(p.label(), string(endpoint)).Observe(r.took.Seconds())
 	outcome := schedule.Outcome{}
 	switch endpoint {
 	case api.EndpointOrganizations:
@@ -366,7 +366,7 @@ func (p *poller) take(r *response, now time.Time) {
 		p.takeDetail(r, now)
 	}
 	if r.err != nil && refusedPage(r.err) {
-		p.c.health.refused(p.label(), endpoint, reason(r.err))
+		p.c.health.pagesRefused.WithLabelValues(p.label(), string(endpoint), reason(r.err)).Inc()
 	}
 	p.c.health.unsent(p.label(), endpoint, r.err)
 	outcome.Result = p.result(endpoint, r.err)
@@ -375,19 +375,4 @@ func (p *poller) take(r *response, now time.Time) {
 		p.state.planner.PauseUntil(usage.PausedUntil)
 	}
 	p.publish(now)
-}
-
-// observe keeps a condition and logs when it changes.
-func (p *poller) observe(c *condition, now time.Time, err error, endpoint api.Endpoint, firstMessage string) {
-	next, event, lasted := c.observe(now, err)
-	*c = next
-	switch event {
-	case firstSuccess:
-		level.Info(p.logger).Log("msg", firstMessage, "endpoint", endpoint)
-	case nowFailing:
-		level.Warn(p.logger).Log("msg", "refresh fails; what was read last is served until it is too old",
-			"endpoint", endpoint, "reason", next.reason, "err", err)
-	case recovered:
-		level.Info(p.logger).Log("msg", "refresh works again", "endpoint", endpoint, "after", lasted.Round(time.Second))
-	}
 }

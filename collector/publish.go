@@ -82,19 +82,14 @@ func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView
 	ids := make([]string, 0, len(st.services))
 	for id, s := range st.services {
 		v.bytes += s.pageBytes
-		if id != "" {
-			ids = append(ids, id)
-		}
+		ids = append(ids, id)
 	}
 	// At start, metrics are held back until the first list has been tried.
 	if st.list.tried || st.unconfirmed {
-		slices.Sort(ids)
+		slices.SortFunc(ids, compareIDs)
 		v.services = make([]*serviceView, 0, len(ids))
 		for _, id := range ids {
 			v.services = append(v.services, p.serviceView(st.services[id]))
-		}
-		if s := st.services[""]; s != nil && s.block != nil {
-			v.unnamed = p.serviceView(s)
 		}
 	}
 	v.complete()
@@ -108,11 +103,7 @@ func (p *poller) serviceView(s *service) *serviceView {
 		if p.config.Timestamps {
 			f.stamp = s.changedAt
 		}
-		if s.own {
-			f.up = s.err == nil
-		} else {
-			f.up = p.state.organizationPage.ok() && s.onPage
-		}
+		f.up = s.own && s.err == nil || !s.own && s.onPage
 	}
 	if last := p.view.Load(); last != nil && !p.c.noMemo {
 		if v := last.service(s.id); v != nil && v.serviceFacts == f {

@@ -128,3 +128,21 @@ func TestPageThatTheKeyMayNotRead(t *testing.T) {
 		}
 	})
 }
+
+// When the organization's page is asked for no more, since one service is left, that
+// service stays up.
+func TestTheLastServiceStaysUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 2}, nil)
+		b.refreshed()
+		b.pass(5 * time.Minute)
+		b.sim.Resize(1)
+		for range 400 {
+			b.pass(200 * time.Millisecond)
+			all := b.series()
+			if up := ids(all, serviceUpName, b.sim.Services()[0].ID); len(up) != 1 || all[up[0]] != "1" {
+				t.Fatalf("the service is not up: %q", up)
+			}
+		}
+	})
+}

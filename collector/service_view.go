@@ -85,29 +85,17 @@ func (m *memo) merge(parts []exposition.Part) (doc *exposition.Document, changed
 // healthBlock returns the health metrics of services. The user's rules do not apply to
 // them: a rule that keeps a few metrics must not blind those who watch.
 func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
-	gauges := make([]exposition.Gauge, 0, 3*len(services))
+	var gauges []exposition.Gauge
 	for _, s := range services {
-		lset := labelsOf(s.org, s.id, s.name())()
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceUpName,
-			Help:   "Whether the latest request for a Postgres service's metrics brought them.",
-			Labels: lset,
-			Value:  truth(s.up),
-		})
-		if s.fetchedAt.IsZero() {
+		if s.id == "" {
 			continue
 		}
-		gauges = append(gauges, exposition.Gauge{
-			Name:   serviceLastSuccessName,
-			Help:   "When a Postgres service's metrics were last read, in seconds since 1970.",
-			Labels: lset,
-			Value:  unixSeconds(s.fetchedAt),
-		}, exposition.Gauge{
-			Name:   serviceLastChangeName,
-			Help:   "When a Postgres service's metrics were first seen to have the values they have, in seconds since 1970.",
-			Labels: lset,
-			Value:  unixSeconds(s.changedAt),
-		})
+		add := adder(&gauges, s.org, s.id, s.name())
+		add(serviceUpName, "Whether the latest request for a Postgres service's metrics brought them.", truth(s.up))
+		if !s.fetchedAt.IsZero() {
+			add(serviceLastSuccessName, "When a Postgres service's metrics were last read, in seconds since 1970.", unixSeconds(s.fetchedAt))
+			add(serviceLastChangeName, "When a Postgres service's metrics were first seen to have the values they have, in seconds since 1970.", unixSeconds(s.changedAt))
+		}
 	}
 	metrics := exposition.NewMetrics(gauges)
 	m.mu.Lock()

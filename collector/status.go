@@ -24,6 +24,7 @@ type OrganizationStatus struct {
 	// Error says in plain words what is wrong and what to do, "" if nothing is.
 	Error string `json:"error,omitempty"`
 
+	Discovery CallStatus `json:"discovery"` // of the organization's id; not tried where it is given
 	Inventory CallStatus `json:"inventory"` // the list of services
 	Metrics   CallStatus `json:"metrics"`   // the organization's page
 	Sweep     CallStatus `json:"sweep"`     // the services' own pages
@@ -73,7 +74,8 @@ type CallStatus struct {
 	Tried       bool      `json:"tried"`
 	OK          bool      `json:"ok"` // the latest one worked
 	Error       string    `json:"error,omitempty"`
-	Since       time.Time `json:"since,omitzero"` // it works, or fails, since then
+	Reason      string    `json:"reason,omitempty"` // kind of Error, as in the metrics
+	Since       time.Time `json:"since,omitzero"`   // it works, or fails, since then
 	LastSuccess time.Time `json:"last_success,omitzero"`
 	AgeSeconds  float64   `json:"age_seconds,omitempty"` // since LastSuccess
 }
@@ -112,6 +114,11 @@ type ServiceStatus struct {
 	DataAgeSeconds float64   `json:"data_age_seconds,omitempty"`
 	Error          string    `json:"error,omitempty"`
 
+	// DetailsPending tells that its settings or its hostname are wanted and have not
+	// been asked for yet, and DetailsError why the latest attempt failed.
+	DetailsPending bool  `json:"-"`
+	DetailsError   error `json:"-"`
+
 	// What its metrics say, nil if they do not or are too old to be served.
 	CPUUsedRatio  *float64 `json:"cpu_used_ratio,omitempty"` // of all cores, between the last two changes
 	Connections   *float64 `json:"connections,omitempty"`    // in all states
@@ -132,6 +139,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 	usage := v.config.API.Budget.Usage()
 	o := OrganizationStatus{
 		ID: v.id, Name: cmp.Or(v.config.Name, v.name), Up: v.up,
+		Discovery:      v.discovery.status(now),
 		Inventory:      v.list.status(now),
 		Metrics:        v.organizationPage.status(now),
 		Sweep:          v.servicePages.status(now),
@@ -163,7 +171,12 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 		}
 	}
 	for _, s := range v.services {
-		o.Services = append(o.Services, s.status(now))
+		if s.id == "" {
+			continue
+		}
+		status := s.status(now)
+		status.DetailsPending = v.config.CollectConfig && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
+		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
 		}
@@ -174,7 +187,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 func (c condition) status(now time.Time) CallStatus {
 	s := CallStatus{Tried: c.tried, OK: c.ok(), Since: c.since.Round(0), LastSuccess: c.lastSuccess.Round(0)}
 	if c.err != nil {
-		s.Error = c.err.Error()
+		s.Error, s.Reason = c.err.Error(), reason(c.err)
 	}
 	if !c.lastSuccess.IsZero() {
 		s.AgeSeconds = age(now, c.lastSuccess).Seconds()
@@ -187,6 +200,7 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	if s.err != nil {
 		o.Error = s.err.Error()
 	}
+	o.DetailsError = cmp.Or(s.settingsErr, s.hostnameErr)
 	if e := s.entry; e != nil {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType

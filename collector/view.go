@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -23,8 +22,7 @@ type organizationView struct {
 	plan     schedule.Summary
 	next     schedule.Request // zero if nothing is planned
 	bytes    int              // of the pages that are held
-	services []*serviceView   // sorted by id; nil before the first list was tried
-	unnamed  *serviceView     // series that name no service, nil if there are none
+	services []*serviceView   // see compareIDs; nil before the first list was tried
 
 	// What follows from the services.
 	up      bool      // the latest calls for the list and for metrics worked
@@ -39,29 +37,20 @@ type organizationView struct {
 
 // complete fills in what follows from the services.
 func (v *organizationView) complete() {
-	count := func(s *serviceView) {
-		if s.block == nil {
-			return
-		}
-		v.series += s.block.Series()
-		if at := s.expires(); v.expires.IsZero() || at.Before(v.expires) {
-			v.expires = at
-		}
-	}
 	v.expires, v.series, v.unknown = time.Time{}, 0, 0
 	own, failed := false, 0
 	for _, s := range v.services {
-		count(s)
+		if at := s.expires(); s.block != nil && (v.expires.IsZero() || at.Before(v.expires)) {
+			v.expires = at
+		}
+		v.series += s.block.Series()
 		own = own || s.own && s.block != nil
-		if s.entry == nil && v.inventory != nil {
+		if s.entry == nil && s.id != "" && v.inventory != nil {
 			v.unknown++
 		}
 		if s.err != nil {
 			failed++
 		}
-	}
-	if v.unnamed != nil {
-		count(v.unnamed)
 	}
 	switch {
 	case !v.list.ok():
@@ -76,7 +65,7 @@ func (v *organizationView) complete() {
 	v.main = sync.OnceValue(func() *exposition.Document {
 		doc, changed := p.mainMemo.merge(v.parts(nil))
 		if changed {
-			p.c.health.drop(v.label(), dropDuplicate, doc.Duplicates())
+			p.c.health.dropped(v.label(), exposition.Drops{Duplicate: doc.Duplicates()})
 		}
 		return doc
 	})
@@ -112,7 +101,7 @@ func (p *poller) current(now time.Time) *organizationView {
 // expire returns the view without the data that is too old.
 func (v *organizationView) expire(now time.Time) *organizationView {
 	next := *v
-	next.services, next.unnamed = nil, nil
+	next.services = nil
 	for _, s := range v.services {
 		switch {
 		case !s.expired(now):
@@ -121,19 +110,21 @@ func (v *organizationView) expire(now time.Time) *organizationView {
 			next.services = append(next.services, s.expire())
 		}
 	}
-	if v.unnamed != nil && !v.unnamed.expired(now) {
-		next.unnamed = v.unnamed
-	}
 	next.complete()
 	return &next
 }
 
+// compareIDs orders services by id; "", for series that name no service, is last.
+func compareIDs(a, b string) int {
+	if a == "" || b == "" {
+		return cmp.Compare(b, a)
+	}
+	return cmp.Compare(a, b)
+}
+
 // service returns the view of a service, nil if there is none.
 func (v *organizationView) service(id string) *serviceView {
-	if id == "" {
-		return v.unnamed
-	}
-	i, ok := slices.BinarySearchFunc(v.services, id, func(s *serviceView, id string) int { return strings.Compare(s.id, id) })
+	i, ok := slices.BinarySearchFunc(v.services, id, func(s *serviceView, id string) int { return compareIDs(s.id, id) })
 	if !ok {
 		return nil
 	}
@@ -144,9 +135,6 @@ func (v *organizationView) service(id string) *serviceView {
 func (v *organizationView) parts(parts []exposition.Part) []exposition.Part {
 	for _, s := range v.services {
 		parts = s.parts(parts)
-	}
-	if v.unnamed != nil {
-		parts = v.unnamed.parts(parts)
 	}
 	if v.totals != nil {
 		parts = append(parts, exposition.Part{Block: v.totals})

@@ -3,8 +3,9 @@
 //
 // It answers what the public guide shows, down to the envelopes and messages: list, create,
 // read, patch, configure, restart, replicate, restore and delete services, and both Prometheus
-// endpoints. OpenAPI describes all of it. Not simulated are slow query patterns, which answer
-// 501. Client and simulator share no code, so that they cannot share a mistake.
+// endpoints; and, as far as their answers are known, backups, quotas and who asks. OpenAPI
+// describes all of it. No query is slow here, and logs and notifications are not simulated.
+// Client and simulator share no code, so that they cannot share a mistake.
 //
 // # Time
 //
@@ -21,10 +22,25 @@
 //
 // A created service is creating until Config.CreateDelay has passed, then running; one that is
 // deleted is deleting for Config.DeleteDelay, then gone: 404. A restart, a switchover and a
-// change of size take Config.RestartDelay, and counters begin anew. A service that is not
+// change of size take Config.RestartDelay, and counters begin anew. A change of size or haType
+// is queued for Config.ChangeDelay before: the service runs with the old values until then. A service that is not
 // running reports PostgresServiceInfo only, with its state; one that was created since the last
 // refresh reports nothing yet, which is an empty page of its own and no line in the
 // organization's.
+//
+// # Disks
+//
+// A disk that does not fill slowly, see Config.FillDisks, reaches what the vendor documents:
+// services are read-only below 1 GB of free space up to 64 GB of disk, 5 GB up to 128, 7 GB up
+// to 512, and 2 % above; disks that autoscale are larger from 90 % on. No state and no metric
+// tells that a service is read-only.
+//
+// # Backups
+//
+// The first backup of a primary is complete Config.BackupDelay after it runs; until then no
+// read replica can be made of it. More follow once a day, in whatever state the service is,
+// until StopBackups lets them fail, and each is retained for seven days. No source says what a
+// read replica tells of backups; here it has none.
 //
 // # Access
 //

@@ -21,11 +21,11 @@ func Routes() []string {
 	return all
 }
 
-// PageSize draws the organization's page and returns its size in bytes.
+// PageSize renders the organization's page and returns its size in bytes.
 func PageSize(s *Simulator) int64 {
 	s.mu.Lock()
 	s.capture(s.config.Now())
-	d := s.drawing
+	p := s.latestPage
 	s.mu.Unlock()
-	return int64(len(d.page()))
+	return int64(len(p.text()))
 }

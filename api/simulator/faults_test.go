@@ -249,7 +249,7 @@ func TestSlowFaults(t *testing.T) {
 	})
 }
 
-// Which requests a fault befalls.
+// Which requests a fault applies to.
 func TestFaultTargets(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 2, RateLimit: 1000})
 	one, two := l.Services()[0].ID, l.Services()[1].ID

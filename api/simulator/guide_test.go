@@ -1,7 +1,6 @@
 package simulator_test
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -143,7 +142,7 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	}
 	id := create("none")
 	l.want(400, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy"}`) // still creating
-	l.clock.Advance(simulator.DefaultCreateDelay)
+	l.clock.Advance(simulator.DefaultCreateDelay + simulator.DefaultBackupDelay)
 
 	replica := l.want(200, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy","tags":[{"key":"ro"}]}`).result(t)
 	if replica["isPrimary"] != false || replica["region"] != "eu-west-1" || replica["state"] != "creating" || replica["password"] != nil {
@@ -157,7 +156,6 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	for _, refused := range []struct{ id, command, message string }{
 		{id, "promote", "BAD_REQUEST: command promote is for a read replica, and the service is a primary"},
 		{copied, "switchover", "BAD_REQUEST: command switchover is for a primary, and the service is a read replica"},
-		{id, "switchover", "BAD_REQUEST: command switchover needs a standby, and haType is none"},
 		{id, "explode", `BAD_REQUEST: command must be one of restart, promote, switchover, and is "explode"`},
 	} {
 		if r := command(refused.id, refused.command); r.status != 400 || r.error(t) != refused.message {
@@ -168,10 +166,12 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 	if r := command(copied, "promote"); r.status != 200 || r.result(t)["isPrimary"] != true {
 		t.Errorf("promote: %s", r.body)
 	}
-	standby := create("async")
-	l.clock.Advance(simulator.DefaultCreateDelay)
-	if r := command(standby, "switchover"); r.status != 200 || r.result(t)["state"] != "restarting" {
-		t.Errorf("switchover: %s", r.body)
+	for _, haType := range []string{"none", "async"} {
+		standby := create(haType)
+		l.clock.Advance(simulator.DefaultCreateDelay)
+		if r := command(standby, "switchover"); r.status != 200 || r.result(t)["state"] != "restarting" || r.result(t)["id"] != standby {
+			t.Errorf("switchover: %s", r.body)
+		}
 	}
 
 	l.want(400, "POST", l.org("/"+id+"/restoredService"), `{"name":"back","restoreTarget":"2031-01-01T00:00:00Z"}`)
@@ -189,7 +189,13 @@ func TestReplicaPromoteSwitchoverRestore(t *testing.T) {
 }
 
 func TestConfig(t *testing.T) {
-	l := newLab(t, simulator.Config{Services: 1})
+	l := newLab(t, simulator.Config{Services: 4})
+	created := l.want(200, "POST", l.org(""), `{"name":"n","provider":"aws","region":"us-east-1","size":"r6gd.large"}`).result(t)["id"].(string)
+	for _, id := range []string{created, l.Services()[3].ID} {
+		if r := l.want(200, "GET", l.org("/"+id+"/config"), ""); !strings.HasPrefix(string(r.body), `{"result":{"pgConfig":{},"pgBouncerConfig":{}},`) {
+			t.Errorf("nothing was set, and there is: %s", r.body)
+		}
+	}
 	path := l.org("/" + l.Services()[0].ID + "/config")
 	if config := l.want(200, "GET", path, "").result(t); config["pgConfig"].(map[string]any)["max_connections"] == nil {
 		t.Errorf("config: %v", config)
@@ -247,6 +253,29 @@ func TestCertificatesAndTimeSeries(t *testing.T) {
 			t.Errorf("%s: %s", query, r.body)
 		}
 	}
-	l.want(http.StatusNotImplemented, "GET", service+"/slowQueryPatterns", "")
-	l.want(http.StatusNotImplemented, "GET", service+"/slowQueryPatterns/1234", "")
+}
+
+// Dates need milliseconds here, and only here.
+func TestSlowQueries(t *testing.T) {
+	l := newLab(t, simulator.Config{Services: 1})
+	patterns := l.org("/" + l.Services()[0].ID + "/slowQueryPatterns")
+	const window = "?from_date=2026-06-10T08:00:00.000Z&to_date=2026-06-10T09:00:00.000Z"
+	if r := l.want(200, "GET", patterns+window+"&limit=500&offset=7&sort_by=call_count", ""); !strings.HasPrefix(string(r.body), `{"result":[],`) {
+		t.Errorf("patterns: %s", r.body)
+	}
+	l.want(404, "GET", patterns+"/1234"+window+"&db_name=d&db_user=u&db_operation=SELECT", "")
+	for path, message := range map[string]string{
+		patterns: "from_date is required",
+		patterns + "?from_date=2026-06-10T08:00:00.000Z":                                       "to_date is required",
+		patterns + "?from_date=2026-06-10T08:00:00Z&to_date=2026-06-10T09:00:00.000Z":          "'2026-06-10T08:00:00Z'",
+		patterns + "?from_date=2026-06-10T08:00:00.000Z&to_date=2026-06-10T09:00:00.000-01:00": "'2026-06-10T09:00:00.000-01:00'",
+		patterns + "?from_date=2026-06-10T08:00:00.000Z&to_date=2026-06-10T08:00:00.000Z":      "to_date must be after from_date",
+		patterns + window + "&limit=501":                                                       "limit must be a whole number from 1 to 500",
+		patterns + "/1234" + window:                                                            "db_name is required",
+		patterns + "/1234?from_date=monday":                                                    "'monday'",
+	} {
+		if r := l.want(400, "GET", path, ""); r.error(t) != "BAD_REQUEST: "+message {
+			t.Errorf("%s: %s", path, r.body)
+		}
+	}
 }

@@ -116,7 +116,10 @@ func TestValidation(t *testing.T) {
 		{"POST", l.org(""), create(`"n"`, `"  "`), "name must be of letters, digits and spaces"},
 		{"POST", l.org(""), create(`"n"`, `"a;b"`), "name must be of letters, digits and spaces"},
 		{"POST", l.org(""), create(`"n"`, `7`), "name must be a string"},
-		{"POST", l.org(""), create(`"aws"`, `"gcp"`), `provider must be one of aws, and is "gcp"`},
+		{"POST", l.org(""), create(`"aws"`, `"azure"`), `provider must be one of aws, gcp, and is "azure"`},
+		{"POST", l.org(""), create(`"aws"`, `"gcp"`), `region must be one of gcp such as europe-west4, and is "us-east-1"`},
+		{"POST", l.org(""), create(`"aws","region":"us-east-1"`, `"gcp","region":"us-east1"`), `size must be a VM size such as c4a-highmem-8 or z3-highlssd-8, and is "r6gd.large"`},
+		{"POST", l.org(""), create(`r6gd.large`, `c4a-highmem-8`), `size must be a VM size such as r6gd.medium or r8gd.large, and is "c4a-highmem-8"`},
 		{"POST", l.org(""), create(`"us-east-1"`, `"moon"`), `region must be one of ap-northeast-1, ap-northeast-2, ap-south-1, ap-southeast-1, ap-southeast-2, ca-central-1, eu-central-1, eu-west-1, eu-west-2, us-east-1, us-east-2, us-west-2, and is "moon"`},
 		{"POST", l.org(""), create(`r6gd.large`, `r6gd.huge`), `size must be a VM size such as r6gd.medium or r8gd.large, and is "r6gd.huge"`},
 		{"POST", l.org(""), create(`}`, `,"postgresVersion":"9"}`), `postgresVersion must be one of 18, 17, and is "9"`},
@@ -124,6 +127,10 @@ func TestValidation(t *testing.T) {
 		{"POST", l.org(""), create(`}`, `,"haType":"some"}`), `haType must be one of none, async, sync, and is "some"`},
 		{"POST", l.org(""), create(`}`, `,"pgConfig":{"fsync":"off"}}`), "pgConfig.fsync is not a parameter that can be set"},
 		{"POST", l.org(""), create(`}`, `,"colour":"red"}`), "colour is not a known field: use name, provider, region, size, postgresVersion, haType, tags, pgConfig, pgBouncerConfig"},
+		{"POST", l.org(""), create(`}`, `,"pgConfig":{}}`), "pgConfig must not be empty: leave it out"},
+		{"POST", l.org(""), create(`}`, `,"pgBouncerConfig":{}}`), "pgBouncerConfig must not be empty: leave it out"},
+		{"POST", service + "/readReplica", `{"name":"n","pgConfig":{}}`, "pgConfig must not be empty: leave it out"},
+		{"POST", service + "/restoredService", `{"name":"n","restoreTarget":"2026-06-10T00:00:00Z","pgBouncerConfig":{}}`, "pgBouncerConfig must not be empty: leave it out"},
 		{"PATCH", service, `{"name":null}`, "name must be a string"},
 		{"PATCH", service, `{"region":"us-east-1"}`, "region is not a known field: use name, size, haType, tags"},
 		{"PATCH", service, `{"tags":{}}`, "tags must be a list of objects with key and, optionally, value"},
@@ -187,23 +194,21 @@ func TestPatch(t *testing.T) {
 	for _, step := range []struct{ patch, want string }{
 		{`{}`, `"name":"one",`},
 		{`{"name":"two words"}`, `"name":"two words",`},
-		{`{"haType":"sync"}`, `"haType":"sync","tags":[{"key":"a","value":"1"},{"key":"b"}],`},
 		{`{"tags":[{"key":"c"}]}`, `"tags":[{"key":"c"}],`},
 		{`{"tags":null}`, `"tags":[],`},
 		{`{"size":"r6gd.large"}`, `"state":"running"`},
-		{`{"size":"r6gd.2xlarge"}`, `"size":"r6gd.2xlarge","storageSize":472,`},
 	} {
 		if r := l.want(200, "PATCH", l.org("/"+id), step.patch); !strings.Contains(string(r.body), step.want) {
 			t.Errorf("%s: %s", step.patch, r.body)
 		}
 	}
 	service, ok := l.Service(id)
-	if !ok || service.State != "restarting" || service.Name != "two words" || !strings.HasPrefix(service.Hostname, "two-words-") || service.HAType != "sync" {
+	if !ok || service.State != "running" || service.Name != "two words" || !strings.HasPrefix(service.Hostname, "two-words-") {
 		t.Errorf("%+v", service)
 	}
 	l.want(200, "DELETE", l.org("/"+id), "")
 	l.want(400, "PATCH", l.org("/"+id), `{"name":"three"}`)
-	l.want(400, "DELETE", l.org("/"+id), "")
+	l.want(404, "DELETE", l.org("/"+id), "")
 }
 
 // The documented rate: ten in any ten seconds, for each key by itself.

@@ -163,8 +163,8 @@ func (v *service) values(at time.Time, out *[seriesPerService]float64) {
 		coreQueries           = cores * queriesSum * p.scale
 		coreWrites            = cores * writesSum * p.scale * p.writeShare
 
-		memory, storage = float64(v.spec.memoryGiB) * (1 << 30), float64(v.spec.storageGiB) * (1 << 30)
-		used            = storage * p.used(t-seconds(v.createdAt))
+		memory        = float64(v.spec.memoryGiB) * (1 << 30)
+		storage, used = v.disk(t)
 	)
 
 	// Connections are of clients, of whom most are idle; the server has room for no more than
@@ -209,3 +209,8 @@ func (p *profile) used(age float64) float64 {
 func milliseconds(seconds float64) float64 { return math.Floor(seconds*1000) / 1000 }
 
 func hundredths(percent float64) float64 { return math.Round(percent*100) / 100 }
+
+// seconds is t as the values see it.
+func seconds(t time.Time) float64 {
+	return float64(t.Unix()) + float64(t.Nanosecond())/1e9
+}

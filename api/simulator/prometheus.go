@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"compress/gzip"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,12 +49,10 @@ type view struct {
 	services []*service
 }
 
-// A drawing is the organization-wide page of one view, made when it is first asked for. Only
+// organizationPage is the organization-wide page of one view, rendered when it is first asked for. Only
 // the latest view has one: it is large.
-type drawing struct {
-	view *view
-	page func() []byte
-	gzip func() []byte
+type organizationPage struct {
+	text, gzip func() []byte
 }
 
 // capture returns the fleet as it is at the refresh in force at now. Every change of the fleet
@@ -74,11 +73,11 @@ func (s *Simulator) remember(v *view) *view {
 		s.views = slices.Delete(s.views, 0, 1)
 	}
 	s.views = append(s.views, v)
-	d := drawing{view: v, page: sync.OnceValue(func() []byte {
+	p := organizationPage{text: sync.OnceValue(func() []byte {
 		return appendPage(nil, s.config.OrganizationID, s.within(v), v.tick, v.asOf)
 	})}
-	d.gzip = sync.OnceValue(func() []byte { return compress(d.page()) })
-	s.drawing = d
+	p.gzip = sync.OnceValue(func() []byte { return compress(p.text()) })
+	s.latestPage = p
 	return v
 }
 
@@ -137,7 +136,7 @@ func (s *Simulator) within(v *view) []*service {
 	return covered
 }
 
-// appendPage draws services as they are at tick. A service that does not run has
+// appendPage renders services as they are at tick. A service that does not run has
 // PostgresServiceInfo only, and a family without series does not appear.
 func appendPage(b []byte, organization string, services []*service, tick, asOf time.Time) []byte {
 	type row struct {
@@ -214,7 +213,7 @@ func appendPage(b []byte, organization string, services []*service, tick, asOf t
 	return b
 }
 
-// samples returns what appendPage draws of one service.
+// samples returns what appendPage renders of one service.
 func samples(organization string, v *service, tick, asOf time.Time) []Sample {
 	labels := func(more ...string) map[string]string {
 		l := map[string]string{"clickhouse_org": organization, "postgres_service": v.id, "postgres_service_name": v.name}
@@ -248,6 +247,30 @@ func samples(organization string, v *service, tick, asOf time.Time) []Sample {
 		}
 	}
 	return all
+}
+
+func (s *Simulator) organizationMetrics(c *call) (any, error) {
+	v := s.capture(c.now)
+	if s.rejects(v) {
+		return nil, badRequest("the organization has %d Postgres services, and this endpoint supports at most %d", len(v.services), s.config.OrgMetricsLimit)
+	}
+	p := s.latestPage
+	// Rendering ten thousand services takes a while: not under the lock, and not twice.
+	return answer{status: http.StatusOK, contentType: metricsContentType, gzip: p.gzip, render: p.text}, nil
+}
+
+func (s *Simulator) serviceMetrics(c *call) (any, error) {
+	v, err := s.service(c)
+	if err != nil {
+		return nil, err
+	}
+	a := answer{status: http.StatusOK, contentType: metricsContentType}
+	refresh := s.capture(c.now)
+	// One that was created since the last refresh has nothing to report yet: an empty page.
+	if i := slices.IndexFunc(refresh.services, func(r *service) bool { return r.id == v.id }); i >= 0 {
+		a.body = appendPage(nil, s.config.OrganizationID, refresh.services[i:i+1], refresh.tick, refresh.asOf)
+	}
+	return a, nil
 }
 
 // Refreshed returns the refresh whose values are served at a moment.

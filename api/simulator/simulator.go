@@ -16,6 +16,8 @@ const (
 	DefaultCreateDelay     = 2 * time.Minute
 	DefaultRestartDelay    = 30 * time.Second
 	DefaultDeleteDelay     = time.Minute
+	DefaultBackupDelay     = time.Minute
+	DefaultChangeDelay     = 15 * time.Second
 	DefaultLogSize         = 10_000
 
 	// DefaultRateLimit and DefaultRateWindow are what the API documents. They are no default of
@@ -36,6 +38,13 @@ type Config struct {
 	Services int
 	// Seed determines the fleet and all its values.
 	Seed uint64
+	// ServicesQuota is how many services the organization may have, as its quotas tell; nothing
+	// is refused above it. Zero: twice as many as Services, and at least 20.
+	ServicesQuota int
+	// FillDisks lets two disks of every dozen services of the fleet fill up within the hour, again
+	// and again: one until there is so little space that upstream lets its service only read,
+	// another until it is replaced by a larger one. All others are healthy for years.
+	FillDisks bool
 	// States are shares, by state, of services that are in another state than running from the
 	// first: {"stopped": 0.1} stops about one in ten.
 	States map[string]float64
@@ -63,6 +72,9 @@ type Config struct {
 
 	// How long a service is creating, restarting and deleting. Less than zero: no time at all.
 	CreateDelay, RestartDelay, DeleteDelay time.Duration
+	// BackupDelay is how long after it runs a service has its first backup, ChangeDelay how long
+	// a change of size or haType is queued. Less than zero: no time at all.
+	BackupDelay, ChangeDelay time.Duration
 
 	// LogSize is how many requests Requests remembers.
 	LogSize int
@@ -93,9 +105,12 @@ func (c Config) withDefaults() Config {
 	c.CreateDelay = max(cmp.Or(c.CreateDelay, DefaultCreateDelay), 0)
 	c.RestartDelay = max(cmp.Or(c.RestartDelay, DefaultRestartDelay), 0)
 	c.DeleteDelay = max(cmp.Or(c.DeleteDelay, DefaultDeleteDelay), 0)
+	c.BackupDelay = max(cmp.Or(c.BackupDelay, DefaultBackupDelay), 0)
+	c.ChangeDelay = max(cmp.Or(c.ChangeDelay, DefaultChangeDelay), 0)
 	if c.LogSize <= 0 {
 		c.LogSize = DefaultLogSize
 	}
+	c.ServicesQuota = cmp.Or(c.ServicesQuota, max(2*c.Services, 20))
 	c.States = maps.Clone(c.States)
 	return c
 }
@@ -103,17 +118,22 @@ func (c Config) withDefaults() Config {
 // Key is an API key.
 type Key struct {
 	ID, Secret string
+	// Name is what the API calls it: ID when empty.
+	Name string
 	// Deny are the endpoints, by the names in Request.Endpoint, that answer this key 403. "*"
 	// is all of them.
 	Deny []string
 	// Services are the ids of the only services that the key may see; none means all. Such a key
-	// may not ask for the organization's metrics, nor create services.
+	// may not ask for the organization, its quotas and its metrics, nor create services.
 	Services []string
 }
 
 func (k *Key) denies(endpoint string) bool {
-	if len(k.Services) > 0 && (endpoint == endpointOrganizationMetrics || endpoint == endpointRestore || endpoint == endpointReplica) {
-		return true
+	switch endpoint {
+	case endpointOrganization, endpointQuotas, endpointOrganizationMetrics, endpointRestore, endpointReplica:
+		if len(k.Services) > 0 {
+			return true
+		}
 	}
 	return slices.Contains(k.Deny, endpoint) || slices.Contains(k.Deny, "*")
 }
@@ -132,8 +152,8 @@ type Simulator struct {
 	keys         map[string]Key
 	fleet        fleet
 	limiter      limiter
-	views        []*view // captured, oldest first
-	drawing      drawing // of the latest
+	views        []*view          // captured, oldest first
+	latestPage   organizationPage // of the latest view
 	noTickBefore time.Time
 	requestIDs   uint64
 	faults       []*fault
@@ -186,7 +206,7 @@ func (s *Simulator) Service(id string) (Service, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.config.Now()
-	v, ok := s.fleet.get(id)
+	v, ok := s.fleet.get(id, now)
 	if !ok || v.stateAt(now) == stateGone {
 		return Service{}, false
 	}
@@ -208,7 +228,7 @@ func (s *Simulator) change(id string, alter func(v *service, now time.Time)) boo
 	defer s.mu.Unlock()
 	now := s.config.Now()
 	s.capture(now)
-	old, ok := s.fleet.get(id)
+	old, ok := s.fleet.get(id, now)
 	if !ok || old.stateAt(now) == stateGone {
 		return false
 	}
@@ -226,13 +246,20 @@ func (s *Simulator) Rename(id, name string) bool {
 }
 
 // SetState puts a service into any state, also one that the API does not document, until
-// further notice. Counters begin anew when a service becomes running that was not.
+// further notice. Counters begin anew when a service becomes running that was not. One that
+// is creating was created now, and has no backup.
 func (s *Simulator) SetState(id, state string) bool {
 	return s.change(id, func(v *service, now time.Time) {
 		if state == stateRunning && !v.running(now) {
 			v.boot = now
 		}
-		v.phases = []phase{{now, state}}
+		switch {
+		case state == stateCreating:
+			v.createdAt, v.firstBackup = now.UTC().Truncate(time.Second), time.Time{}
+		case state == stateRunning && v.primary && v.firstBackup.IsZero():
+			v.firstBackup = now.Add(s.config.BackupDelay)
+		}
+		v.phases, v.queued = []phase{{now, state}}, nil
 	})
 }
 
@@ -244,7 +271,7 @@ func (s *Simulator) SetTags(id string, tags ...Tag) bool {
 // SetSize gives a service another machine, without a restart. An unknown size has one core.
 func (s *Simulator) SetSize(id, size string) bool {
 	return s.change(id, func(v *service, _ time.Time) {
-		v.size = size
+		v.size, v.queued = size, nil
 		if spec, ok := machineOf(size); ok {
 			v.spec = spec
 		} else {
@@ -253,13 +280,24 @@ func (s *Simulator) SetSize(id, size string) bool {
 	})
 }
 
+// SetFreeDisk leaves so many bytes of a service's disk free, until further notice. Metrics tell
+// it as a percentage with two digits after the point. 0 lets it be as before.
+func (s *Simulator) SetFreeDisk(id string, bytes float64) bool {
+	return s.change(id, func(v *service, _ time.Time) { v.freeDisk = bytes })
+}
+
+// StopBackups lets all further backups of a service fail.
+func (s *Simulator) StopBackups(id string) bool {
+	return s.change(id, func(v *service, now time.Time) { v.backupsEnd = now })
+}
+
 // Delete removes a service at once, as if its deletion had come to an end.
 func (s *Simulator) Delete(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.config.Now()
 	s.capture(now)
-	v, ok := s.fleet.get(id)
+	v, ok := s.fleet.get(id, now)
 	if !ok || v.stateAt(now) == stateGone {
 		return false
 	}
@@ -335,15 +373,15 @@ func (s *Simulator) RotateKey(id, secret string) {
 type Request struct {
 	Time         time.Time
 	Method, Path string
-	// Endpoint is organizations, services, service, service_config, organization_metrics,
-	// service_metrics, or for what only the walk-through calls: service_state,
-	// service_password, service_replica, service_restore, service_certificates,
+	// Endpoint is organizations, organization, quotas, whoami, services, service, service_config, service_backups,
+	// organization_metrics, service_metrics, or for what only people and other clients call:
+	// service_state, service_password, service_replica, service_restore, service_certificates,
 	// service_timeseries, service_slow_queries. It is "unknown" for other paths.
 	Endpoint  string
 	ServiceID string // "" where the path has none
 	KeyID     string // as sent, valid or not
 	Status    int    // 0 when no answer was given
-	Fault     string // name of the fault that befell it, or ""
+	Fault     string // name of the fault that applied to it, or ""
 	UserAgent string
 }
 

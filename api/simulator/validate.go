@@ -27,19 +27,21 @@ const (
 )
 
 var (
-	namePattern     = regexp.MustCompile(`^[\p{L}\p{N} ._-]+$`)
-	tagKeyPattern   = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,128}$`)
-	tagValuePattern = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
-	bouncerPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
-	uuidPattern     = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
-	quantityPattern = regexp.MustCompile(`^(-?[0-9]+(?:\.[0-9]+)?)(B|kB|MB|GB|TB|us|ms|s|min|m|h|d)?$`)
+	namePattern      = regexp.MustCompile(`^[\p{L}\p{N} ._-]+$`)
+	tagKeyPattern    = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,128}$`)
+	tagValuePattern  = regexp.MustCompile(`^[a-zA-Z0-9._-]+$`)
+	bouncerPattern   = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+	uuidPattern      = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+	gcpRegionPattern = regexp.MustCompile(`^[a-z]+-[a-z]+[0-9]{1,2}$`)
+	quantityPattern  = regexp.MustCompile(`^(-?[0-9]+(?:\.[0-9]+)?)(B|kB|MB|GB|TB|us|ms|s|min|m|h|d)?$`)
 )
 
 // Choices, each with the names that it may have.
 const (
-	versions = "18, 17"
-	haTypes  = "none, async, sync"
-	commands = "restart, promote, switchover"
+	providers = aws + ", " + gcp
+	versions  = "18, 17"
+	haTypes   = "none, async, sync"
+	commands  = "restart, promote, switchover"
 )
 
 // A setting is a parameter of Postgres that may be set.
@@ -176,10 +178,26 @@ func (d *document) name() string {
 	return v
 }
 
-func (d *document) size() string {
+// region reads a region. Those of aws are known; one of gcp only looks like one.
+func (d *document) region(provider string) string {
+	if provider != gcp {
+		return d.choice("region", "", regions)
+	}
+	v := d.text("region")
+	if d.has("region") && !gcpRegionPattern.MatchString(v) {
+		d.fail("region must be one of gcp such as europe-west4, and is %.64q", v)
+	}
+	return v
+}
+
+func (d *document) size(provider string) string {
 	v := d.text("size")
-	if _, ok := machineOf(v); !ok && d.has("size") {
-		d.fail("size must be a VM size such as r6gd.medium or r8gd.large, and is %.64q", v)
+	if _, ok := machineOf(v); d.has("size") && (!ok || providerOf(v) != provider) {
+		examples := "r6gd.medium or r8gd.large"
+		if provider == gcp {
+			examples = "c4a-highmem-8 or z3-highlssd-8"
+		}
+		d.fail("size must be a VM size such as %s, and is %.64q", examples, v)
 	}
 	return v
 }
@@ -314,6 +332,19 @@ func (d *document) bouncerConfig(patch bool) map[string]any {
 		}
 	}
 	return config
+}
+
+// initialConfig reads the settings of a new service. A map may be absent, and must not be
+// empty then.
+func (d *document) initialConfig() (postgres, bouncer map[string]any) {
+	postgres, bouncer = d.pgConfig(false), d.bouncerConfig(false)
+	if d.has("pgConfig") && len(postgres) == 0 {
+		d.fail("pgConfig must not be empty: leave it out")
+	}
+	if d.has("pgBouncerConfig") && len(bouncer) == 0 {
+		d.fail("pgBouncerConfig must not be empty: leave it out")
+	}
+	return postgres, bouncer
 }
 
 // password reads a password. No message repeats it.

@@ -122,6 +122,8 @@ func (b *bench) exporter(ctx context.Context, up *upstream, interval time.Durati
 
 // ready waits until the exporter has data.
 func (p *process) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("the exporter gets no data"))
+	defer cancel()
 	ticker := time.NewTicker(50 * time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -142,7 +144,7 @@ func (p *process) ready(ctx context.Context) error {
 func wait(ctx context.Context, tick <-chan time.Time) error {
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	case <-tick:
 		return nil
 	}

@@ -17,8 +17,8 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// never is between refreshes of an upstream whose values stay the same.
-const never = 100 * 365 * 24 * time.Hour
+// never is between refreshes of an upstream whose values stay the same, but at midnight.
+const never = 24 * time.Hour
 
 // upstream is the simulated API in a process of its own.
 type upstream struct {

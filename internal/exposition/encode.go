@@ -18,10 +18,6 @@ import (
 	"github.com/prometheus/common/model"
 )
 
-// Format is a format of pages, with its version and escaping of names, as package
-// expfmt writes it. It is the Content-Type of such pages.
-type Format = expfmt.Format
-
 // Formats for those who do not negotiate.
 const (
 	Text        = expfmt.FmtText + "; escaping=" + model.EscapeUnderscores
@@ -83,7 +79,7 @@ func (e *Encoder) Encoded() int64 { return e.encoded.Load() }
 // so that a large document that seldom changes can be joined with a small one that
 // always does. A gzip page is one gzip member; a zstd page has a frame for each
 // document.
-func (e *Encoder) Encode(f Format, enc Encoding, docs ...*Document) Body {
+func (e *Encoder) Encode(f expfmt.Format, enc Encoding, docs ...*Document) Body {
 	var (
 		b     = Body{Chunks: make([][]byte, 0, len(docs)+3)}
 		total encoded // its crc and size
@@ -121,10 +117,10 @@ func (e *Encoder) Encode(f Format, enc Encoding, docs ...*Document) Body {
 }
 
 // document returns a document in a form, which is made if it was not yet.
-func (e *Encoder) document(f Format, enc Encoding, d *Document) *encoded {
+func (e *Encoder) document(f expfmt.Format, enc Encoding, d *Document) *encoded {
 	form := form{syntax(f), f.ToEscapingScheme(), enc}
 	d.mu.Lock()
-	if form.escaping != model.NoEscaping && !d.needsEscaping() {
+	if form.escaping != model.NoEscaping && d.gathered == nil && !d.quoted() {
 		form.escaping = model.NoEscaping
 	}
 	get := d.forms[form]
@@ -141,21 +137,11 @@ func (e *Encoder) document(f Format, enc Encoding, d *Document) *encoded {
 
 // syntax returns the format without its version. Package expfmt does not know the text
 // format 1.0.0, which differs from 0.0.4 in that its names may need quotes.
-func syntax(f Format) expfmt.FormatType {
+func syntax(f expfmt.Format) expfmt.FormatType {
 	if strings.HasPrefix(string(f), "text/plain") {
 		return expfmt.TypeTextPlain
 	}
 	return f.FormatType()
-}
-
-// needsEscaping tells, once it has found out, whether some name needs it. The caller
-// holds d.mu.
-func (d *Document) needsEscaping() bool {
-	if d.escapes == nil {
-		d.escapes = new(bool)
-		*d.escapes = d.gathered == nil && d.quoted()
-	}
-	return *d.escapes
 }
 
 // write writes the document, without the mark that ends a page of OpenMetrics.
@@ -165,35 +151,24 @@ func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.E
 	}
 	families := d.metricFamilies(syntax == expfmt.TypeOpenMetrics)
 	if escaping == model.UnderscoreEscaping || syntax != expfmt.TypeProtoDelim && hasColons(families) {
-		families = withUnderscores(families)
+		useUnderscores(families)
 	}
 	if syntax == expfmt.TypeOpenMetrics {
-		return writeOpenMetrics(w, families, escaping)
+		families = openMetricsFamilies(families)
 	}
-	encoder := expfmt.NewEncoder(w, expfmt.NewFormat(syntax).WithEscapingScheme(escaping))
+	var one bytes.Buffer
+	encoder := expfmt.NewEncoder(&one, expfmt.NewFormat(syntax).WithEscapingScheme(escaping), expfmt.WithCreatedLines())
 	for _, mf := range families {
+		one.Reset()
 		if err := encoder.Encode(mf); err != nil {
-			return err
+			continue // a page without this family is better than half of one
 		}
-	}
-	return nil
-}
-
-func writeOpenMetrics(w io.Writer, families []*dto.MetricFamily, escaping model.EscapingScheme) error {
-	var family bytes.Buffer
-	encoder := expfmt.NewEncoder(&family, expfmt.FmtOpenMetrics_1_0_0.WithEscapingScheme(escaping), expfmt.WithCreatedLines())
-	for _, mf := range openMetricsFamilies(families) {
-		family.Reset()
-		if err := encoder.Encode(mf); err != nil {
-			return err
+		text := one.Bytes()
+		if syntax == expfmt.TypeOpenMetrics && onlyBuckets(mf) {
+			text = withoutSums(text)
 		}
-		for line := range bytes.Lines(family.Bytes()) {
-			if onlyBuckets(mf) && !bytes.HasPrefix(line, []byte{'#'}) && !bytes.Contains(line, []byte("_bucket")) {
-				continue // a sum or a count that the encoder has made up
-			}
-			if _, err := w.Write(line); err != nil {
-				return err
-			}
+		if _, err := w.Write(text); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -202,6 +177,24 @@ func writeOpenMetrics(w io.Writer, families []*dto.MetricFamily, escaping model.
 // onlyBuckets tells whether a family is a histogram of buckets alone.
 func onlyBuckets(mf *dto.MetricFamily) bool {
 	return len(mf.GetMetric()) > 0 && mf.Metric[0].Histogram != nil && mf.Metric[0].Histogram.SampleSum == nil
+}
+
+// withoutSums leaves out the sums and counts that package expfmt has made up.
+func withoutSums(family []byte) []byte {
+	var kept []byte
+	for line := range bytes.Lines(family) {
+		var name string
+		if line[0] == '{' {
+			name, _ = cutQuoted(string(line[1:]))
+		} else {
+			name, _, _ = strings.Cut(string(line), " ")
+			name, _, _ = strings.Cut(name, "{")
+		}
+		if !strings.HasSuffix(name, "_sum") && !strings.HasSuffix(name, "_count") {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
 
 // encode compresses what write writes into memory, which does not fail.

@@ -119,7 +119,7 @@ func newLayout(m *Metrics, added []labels.Label, rules *Rules) *layout {
 			dropped.Invalid++
 			continue
 		}
-		f, suffix := familyOf(m.metadata, s.name)
+		f, suffix := familyOf(*m.families, s.name)
 		if name != s.name {
 			if rules.reserved(name) {
 				dropped.Reserved++

@@ -9,16 +9,16 @@ import (
 )
 
 // metricFamilies returns the document as the client library has it, for the formats
-// that are encoded from that. It has no histogram or summary without a sum and a
+// that are encoded from that; the caller may change it. It has no histogram or summary without a sum and a
 // count, nor a histogram without its last bucket, nor one with counts that are not
 // whole numbers: encoders would make them up or round them. Such families, and those
 // whose samples have different timestamps, are taken apart. With onlyBuckets a
 // histogram may have neither sum nor count.
 func (d *Document) metricFamilies(onlyBuckets bool) []*dto.MetricFamily {
-	if d.gathered != nil {
-		return d.gathered
+	var families []*dto.MetricFamily
+	for _, mf := range d.gathered {
+		families = append(families, proto.CloneOf(mf))
 	}
-	families := make([]*dto.MetricFamily, 0, len(d.families))
 	for i := range d.families {
 		f := &d.families[i]
 		if !f.composite() {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+
+	"github.com/prometheus/common/model"
 )
 
 // layout is which series a block has and what they are called, without their values:
@@ -13,6 +15,7 @@ type layout struct {
 	families []placedFamily // sorted
 	points   []point        // family by family
 	dropped  Drops
+	quoted   bool // some name cannot be written without quotes
 }
 
 // placedFamily is a family and where its points are. Those of a simple family are in
@@ -72,6 +75,9 @@ func arrange(places []place) *layout {
 	takeApart(places)
 	slices.SortStableFunc(places, func(a, b place) int { return cmp.Compare(a.family.key(), b.family.key()) })
 	l := &layout{points: make([]point, 0, len(places))}
+	for _, p := range places {
+		l.quoted = l.quoted || !model.LegacyValidation.IsValidMetricName(p.family.name) || quotesNames(p.text)
+	}
 	for len(places) > 0 {
 		f, n := places[0].family, 1
 		for n < len(places) && places[n].family.key() == f.key() {

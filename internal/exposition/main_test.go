@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -29,7 +28,7 @@ const (
 )
 
 // formats are those that a scraper can ask for, by the ending of golden files.
-var formats = map[string]Format{
+var formats = map[string]expfmt.Format{
 	"text":             Text,
 	"text-utf8":        text100 + "; escaping=allow-utf-8",
 	"protobuf":         expfmt.FmtProtoDelim + "; escaping=underscores",
@@ -82,12 +81,12 @@ func relabelling(tb testing.TB, text string) *Rules {
 func joined(b Body) []byte { return bytes.Join(b.Chunks, nil) }
 
 // identity encodes documents without compression.
-func identity(f Format, docs ...*Document) []byte {
+func identity(f expfmt.Format, docs ...*Document) []byte {
 	return joined(new(Encoder).Encode(f, Identity, docs...))
 }
 
 // plain encodes documents, in all encodings, and returns the uncompressed page.
-func plain(tb testing.TB, f Format, docs ...*Document) []byte {
+func plain(tb testing.TB, f expfmt.Format, docs ...*Document) []byte {
 	tb.Helper()
 	e := new(Encoder)
 	gz, zs, id := e.Encode(f, Gzip, docs...), e.Encode(f, Zstd, docs...), e.Encode(f, Identity, docs...)
@@ -125,11 +124,23 @@ func plain(tb testing.TB, f Format, docs ...*Document) []byte {
 }
 
 // reading is what Prometheus makes of a sample.
-type reading struct{ value, timestamp string }
+type reading struct {
+	value     string
+	timestamp int64 // in milliseconds, noTimestamp for none
+}
 
-// reference reads a page with Prometheus's own parsers.
+func newReading(v float64, timestamp int64) reading {
+	if math.IsNaN(v) {
+		return reading{"NaN", timestamp}
+	}
+	return reading{fmt.Sprint(math.Float64bits(v)), timestamp}
+}
+
+// reference reads a page with Prometheus's own parsers. It leaves out what Prometheus
+// would not store; of the same series it has the one with the latest timestamp, of
+// several with the same or none the first.
 func reference(page []byte, contentType string) (map[string]reading, error) {
-	p, err := textparse.New(page, contentType, labels.NewSymbolTable(), textparse.ParserOptions{FallbackContentType: "text/plain"})
+	p, err := textparse.New(bytes.Clone(page), contentType, labels.NewSymbolTable(), textparse.ParserOptions{FallbackContentType: "text/plain"})
 	if p == nil {
 		return nil, err
 	}
@@ -148,18 +159,19 @@ func reference(page []byte, contentType string) (map[string]reading, error) {
 		_, stamp, v := p.Series()
 		var lset labels.Labels
 		p.Labels(&lset)
-		if !validLabels(lset) {
+		if _, twice := lset.HasDuplicateLabelNames(); twice {
 			continue
 		}
-		r := reading{value: fmt.Sprint(math.Float64bits(v))}
-		if math.IsNaN(v) {
-			r.value = "NaN"
+		lset = labels.NewBuilder(lset).Labels() // without empty ones
+		if !lset.Has(model.MetricNameLabel) || !lset.IsValid(model.UTF8Validation) {
+			continue
 		}
+		r := newReading(v, noTimestamp)
 		if stamp != nil {
-			r.timestamp = strconv.FormatInt(*stamp, 10)
+			r.timestamp = *stamp
 		}
-		key := labels.NewBuilder(lset).Labels().String()
-		if have, again := readings[key]; !again || r.timestamp > have.timestamp && len(r.timestamp) >= len(have.timestamp) {
+		key := lset.String()
+		if have, again := readings[key]; !again || r.timestamp > have.timestamp {
 			readings[key] = r
 		}
 	}

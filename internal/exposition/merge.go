@@ -28,9 +28,8 @@ type Document struct {
 	series, duplicates int
 	gathered           []*dto.MetricFamily // instead of all that
 
-	mu      sync.Mutex
-	forms   map[form]func() *encoded
-	escapes *bool // whether some name needs escaping, nil before that is known
+	mu    sync.Mutex
+	forms map[form]func() *encoded
 }
 
 // NewDocument makes a document of what a registry has gathered.
@@ -40,8 +39,8 @@ func NewDocument(families []*dto.MetricFamily) *Document {
 
 // Merge joins blocks into one document. Families are sorted by name; within a family
 // series are in the order of the parts, and within a part in the order of the block.
-// Of the same series the first one counts; so do the type, HELP and UNIT of a
-// family. A family that is composite in one part and something else in another, or
+// Of the same series the first one counts; so do the first type, HELP and UNIT that
+// are known of a family. A family that is composite in one part and something else in another, or
 // whose samples' names are taken by other families, becomes untyped families of its
 // samples' names, as it does within a block.
 //
@@ -94,7 +93,7 @@ func (d *Document) join() {
 			m = &placedFamily{family: f}
 			families[f.key()] = m
 		}
-		m.help = cmp.Or(m.help, f.help)
+		m.typ, m.help, m.unit = cmp.Or(m.typ, f.typ), cmp.Or(m.help, f.help), cmp.Or(m.unit, f.unit)
 		m.runs = append(m.runs, r)
 	}
 	for i, p := range d.parts {

@@ -2,10 +2,15 @@ package exposition
 
 import (
 	"bytes"
+	"errors"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
 )
 
 // family is what a page says of a metric family. Types are those of the text
@@ -94,12 +99,13 @@ func familyOf(m map[string]*family, sample string) (family, string) {
 
 // fromOpenMetrics returns the metadata of an OpenMetrics page with the names of the
 // text format: what OpenMetrics calls the counter a, with samples a_total and
-// a_created, is a counter a_total and a gauge a_created.
+// a_created, is a counter a_total and a gauge a_created. What the page says of the
+// latter names goes before.
 func fromOpenMetrics(m map[string]*family) map[string]*family {
 	text := make(map[string]*family, len(m))
-	var created []family
-	for _, f := range m {
-		f := *f
+	var renamed, created []family
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		f := *m[name]
 		switch f.typ {
 		case model.MetricTypeCounter, model.MetricTypeHistogram, model.MetricTypeSummary:
 			name := strings.TrimSuffix(f.name, "_total") + "_created"
@@ -113,9 +119,13 @@ func fromOpenMetrics(m map[string]*family) map[string]*family {
 			f.name += "_info"
 		}
 		f.typ = textType(f.typ)
-		text[f.name] = &f
+		if f.name == name {
+			text[name] = &f
+		} else {
+			renamed = append(renamed, f)
+		}
 	}
-	for _, f := range created {
+	for _, f := range append(renamed, created...) {
 		if text[f.name] == nil {
 			text[f.name] = &f
 		}
@@ -141,13 +151,14 @@ func textType(t model.MetricType) model.MetricType {
 func withKnownTypes(body []byte) ([]byte, int) {
 	var out []byte
 	changed, done := 0, 0
+	var values valueScanner
 	for at := 0; at < len(body); {
 		line := body[at:]
 		if n := bytes.IndexByte(line, '\n'); n >= 0 {
 			line = line[:n]
 		}
 		if name, word, ok := typeLine(line); ok {
-			if known := knownType(word); known != word || name == "" {
+			if known := knownType(word); (known != word || name == "") && !validLine(line) && !values.contain(body, at) {
 				changed++
 				out = append(out, body[done:at]...)
 				if name != "" {
@@ -166,13 +177,46 @@ func withKnownTypes(body []byte) ([]byte, int) {
 	return append(out, body[done:]...), changed
 }
 
+// validLine tells whether Prometheus's parser takes a line as it is.
+func validLine(line []byte) bool {
+	_, err := textparse.NewPromParser(slices.Clip(line), labels.NewSymbolTable(), false).Next()
+	return err == nil || errors.Is(err, io.EOF)
+}
+
+// valueScanner finds out which lines begin in a label value: values may have line
+// feeds in them.
+type valueScanner struct {
+	at     int // all before it has been scanned
+	inside bool
+}
+
+// contain tells whether the line that begins at an offset, which is not before that
+// of the last call, begins in a value.
+func (s *valueScanner) contain(body []byte, offset int) bool {
+	for ; s.at < offset; s.at++ {
+		switch c := body[s.at]; {
+		case c == '"':
+			s.inside = !s.inside
+		case c == '\\' && s.inside:
+			s.at++
+		case c == '#' && !s.inside: // no series has one outside of quotes
+			s.at = nextLine(body, s.at) - 1
+		}
+	}
+	return s.inside
+}
+
 // typeLine splits a TYPE line into a name, which is "" if it cannot be one, and the
 // rest.
 func typeLine(line []byte) (name, word string, ok bool) {
-	rest, isComment := strings.CutPrefix(strings.TrimLeft(string(line[:min(len(line), 1<<10)]), " \t"), "#")
+	line = bytes.TrimLeft(line, " \t")
+	if len(line) == 0 || line[0] != '#' {
+		return "", "", false
+	}
+	rest := string(line[1:])
 	trimmed := strings.TrimLeft(rest, " \t")
 	rest, isType := strings.CutPrefix(trimmed, "TYPE")
-	if !isComment || !isType || len(trimmed) == len(rest) || rest == "" || rest[0] != ' ' && rest[0] != '\t' {
+	if !isType || len(trimmed) == len(rest) || rest == "" || rest[0] != ' ' && rest[0] != '\t' {
 		return "", "", false
 	}
 	rest = strings.TrimLeft(rest, " \t")

@@ -44,9 +44,9 @@ const noTimestamp = math.MinInt64
 // Immutable. A nil *Metrics has no series.
 type Metrics struct {
 	series   []*series
-	samples  []sample // of each series
-	text     []byte   // their values, as upstream wrote them
-	metadata map[string]*family
+	samples  []sample            // of each series
+	text     []byte              // their values, as upstream wrote them
+	families *map[string]*family // what the page says of them
 	// duplicates is how many lines were left out, since another one is of the same
 	// series.
 	duplicates int
@@ -65,7 +65,10 @@ func (m *Metrics) Equal(o *Metrics) bool {
 	if m == nil || o == nil {
 		return m == o
 	}
-	return m.sameSeries(o) && m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
+	if !m.sameSeries(o) && !(maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)) {
+		return false
+	}
+	return m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
 		slices.EqualFunc(m.samples, o.samples, func(a, b sample) bool {
 			return a.from == b.from && a.to == b.to && a.timestamp == b.timestamp && proto.Equal(a.exemplar, b.exemplar)
 		})
@@ -82,10 +85,15 @@ func (m *Metrics) add(s *series, value []byte, timestamp int64, x *dto.Exemplar)
 // value returns the value of a sample as upstream wrote it.
 func (m *Metrics) value(s sample) []byte { return m.text[s.from:s.to] }
 
-// sameSeries tells whether the two differ at most in what their series say.
+// sameSeries tells whether the two are known to differ at most in what their series
+// say. Those of different parsers never are.
 func (m *Metrics) sameSeries(o *Metrics) bool {
-	return maps.EqualFunc(m.metadata, o.metadata, sameFamily) && slices.Equal(m.series, o.series)
+	return m.families == o.families && slices.Equal(m.series, o.series)
 }
+
+func sameSeries(a, b *series) bool { return a.text == b.text && labels.Equal(a.labels, b.labels) }
+
+func sameFamily(a, b *family) bool { return a == b || *a == *b }
 
 // Find returns the labels and values of the series of a name.
 func (m *Metrics) Find(name string) iter.Seq2[labels.Labels, float64] {
@@ -130,11 +138,12 @@ type Gauge struct {
 // NewMetrics makes Metrics of the program's own series, whose names and labels the
 // caller knows to be valid.
 func NewMetrics(gauges []Gauge) *Metrics {
-	m := &Metrics{metadata: make(map[string]*family)}
+	families := make(map[string]*family)
+	m := &Metrics{families: &families}
 	b := labels.NewBuilder(labels.EmptyLabels())
 	for _, g := range gauges {
-		if m.metadata[g.Name] == nil {
-			m.metadata[g.Name] = &family{name: g.Name, help: g.Help, typ: model.MetricTypeGauge}
+		if families[g.Name] == nil {
+			families[g.Name] = &family{name: g.Name, help: g.Help, typ: model.MetricTypeGauge}
 		}
 		b.Reset(g.Labels)
 		b.Set(model.MetricNameLabel, g.Name)

@@ -10,7 +10,7 @@ import (
 )
 
 // text100 is the text format in which names need no escaping.
-const text100 Format = "text/plain; version=1.0.0; charset=utf-8"
+const text100 expfmt.Format = "text/plain; version=1.0.0; charset=utf-8"
 
 // Negotiate picks the format and the encoding of a page from what a scraper accepts.
 //
@@ -23,12 +23,12 @@ const text100 Format = "text/plain; version=1.0.0; charset=utf-8"
 // A scraper that names OpenMetrics and then "*/*" accepts OpenMetrics alone:
 // Prometheus ends every header so, also when it is configured to ask for no other
 // format.
-func Negotiate(h http.Header, preferOpenMetrics bool) (Format, Encoding) {
+func Negotiate(h http.Header, preferOpenMetrics bool) (expfmt.Format, Encoding) {
 	// expfmt reads the first header of a name only.
 	accept := strings.Join(h.Values("Accept"), ",")
-	formats := []Format{expfmt.FmtProtoDelim, text100, expfmt.FmtText}
+	formats := []expfmt.Format{expfmt.FmtProtoDelim, text100, expfmt.FmtText}
 	if preferOpenMetrics || acceptsOnlyOpenMetrics(accept) {
-		formats = append([]Format{expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1}, formats...)
+		formats = append([]expfmt.Format{expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1}, formats...)
 	}
 	f := expfmt.NegotiateAccept(http.Header{"Accept": {accept}}, formats...)
 	return f, negotiateEncoding(h)

@@ -18,124 +18,105 @@ import (
 // and about what samples may say, can take. Families that say what their type
 // forbids, such as a counter below zero or one whose name does not end in _total, and
 // those that would reserve another family's name, become unknown, which costs them
-// nothing but their type. None of the given families is changed.
+// nothing but their type. The given families may be changed.
 func openMetricsFamilies(families []*dto.MetricFamily) []*dto.MetricFamily {
 	taken := make(map[string]*dto.MetricFamily)
 	for _, mf := range families {
 		taken[mf.GetName()] = mf
 	}
-	out := make([]*dto.MetricFamily, 0, len(families))
-	folded := make(map[*dto.MetricFamily]bool)
+	var out []*dto.MetricFamily
+	folded := make(map[*dto.MetricFamily]bool) // into the metrics that they are about
 	for _, mf := range families {
-		base := strings.TrimSuffix(mf.GetName(), "_total")
-		created := taken[base+"_created"]
-		fits := fitsOpenMetrics(mf)
-		if mf.GetType() == dto.MetricType_COUNTER {
+		base, fits := strings.TrimSuffix(mf.GetName(), "_total"), fitsOpenMetrics(mf)
+		switch mf.GetType() {
+		case dto.MetricType_COUNTER:
 			fits = fits && base != "" && base != mf.GetName() && taken[base] == nil
-		}
-		next := &dto.MetricFamily{Name: mf.Name, Help: mf.Help, Type: mf.Type, Unit: mf.Unit, Metric: withoutLongExemplars(mf.Metric)}
-		if fits && created != nil && reservesCreated(mf) {
-			next.Metric, fits = withCreated(next.Metric, created)
-			folded[created] = fits
+			fallthrough
+		case dto.MetricType_HISTOGRAM, dto.MetricType_SUMMARY:
+			if created := taken[base+"_created"]; fits && created != nil {
+				fits = foldCreated(mf, created)
+				folded[created] = fits
+			}
 		}
 		if !fits {
 			out = append(out, unknownFamilies(mf)...)
 			continue
 		}
 		if !strings.HasSuffix(base, "_"+mf.GetUnit()) {
-			next.Unit = nil // a unit must end the name
+			mf.Unit = nil // a unit must end the name
 		}
-		out = append(out, next)
+		dropLongExemplars(mf)
+		out = append(out, mf)
 	}
-	return slices.DeleteFunc(out, func(mf *dto.MetricFamily) bool {
-		original := taken[mf.GetName()]
-		return original != nil && folded[original]
-	})
-}
-
-func reservesCreated(mf *dto.MetricFamily) bool {
-	switch mf.GetType() {
-	case dto.MetricType_COUNTER, dto.MetricType_HISTOGRAM, dto.MetricType_SUMMARY:
-		return true
-	}
-	return false
+	return slices.DeleteFunc(out, func(mf *dto.MetricFamily) bool { return folded[mf] })
 }
 
 // fitsOpenMetrics tells whether the samples of a family say only what OpenMetrics
 // lets its type say.
 func fitsOpenMetrics(mf *dto.MetricFamily) bool {
-	for _, m := range mf.GetMetric() {
+	return !slices.ContainsFunc(mf.GetMetric(), func(m *dto.Metric) bool {
 		switch {
 		case m.Counter != nil:
-			if !(m.Counter.GetValue() >= 0) {
-				return false
-			}
+			return !(m.Counter.GetValue() >= 0)
 		case m.Histogram != nil:
-			last, negative := uint64(0), false
+			last := uint64(0)
 			for _, b := range m.Histogram.GetBucket() {
-				if b.GetCumulativeCount() < last {
-					return false
+				if b.GetCumulativeCount() < last || b.GetUpperBound() < 0 {
+					return true
 				}
 				last = b.GetCumulativeCount()
-				negative = negative || b.GetUpperBound() < 0
 			}
-			sum := m.Histogram.GetSampleSum()
-			if m.Histogram.SampleCount != nil && last != m.Histogram.GetSampleCount() || negative || !(sum >= 0) {
-				return false
-			}
+			return m.Histogram.SampleCount != nil && last != m.Histogram.GetSampleCount() || !(m.Histogram.GetSampleSum() >= 0)
 		case m.Summary != nil:
-			for _, q := range m.Summary.GetQuantile() {
-				if !(q.GetQuantile() >= 0 && q.GetQuantile() <= 1) || q.GetValue() < 0 {
-					return false
-				}
-			}
-			if !(m.Summary.GetSampleSum() >= 0) {
-				return false
-			}
+			return !(m.Summary.GetSampleSum() >= 0) || slices.ContainsFunc(m.Summary.GetQuantile(), func(q *dto.Quantile) bool {
+				return !(q.GetQuantile() >= 0 && q.GetQuantile() <= 1) || q.GetValue() < 0
+			})
+		}
+		return false
+	})
+}
+
+// foldCreated gives metrics the creation times that a gauge of that name has. It
+// reports false, and changes nothing, if some of these belong to no metric.
+func foldCreated(mf, created *dto.MetricFamily) bool {
+	times := make(map[string]*timestamppb.Timestamp)
+	for _, c := range created.GetMetric() {
+		v := c.GetGauge().GetValue()
+		if c.Gauge == nil || c.TimestampMs != nil || !(v >= 0 && v < 1e11) {
+			return false
+		}
+		seconds, part := math.Modf(v)
+		times[pairsText(c.GetLabel())] = timestamppb.New(time.Unix(int64(seconds), int64(math.Round(part*1e3))*1e6))
+	}
+	found := 0
+	for _, m := range mf.GetMetric() {
+		if times[pairsText(m.GetLabel())] != nil {
+			found++
+		}
+	}
+	if found < len(times) {
+		return false
+	}
+	for _, m := range mf.GetMetric() {
+		at := times[pairsText(m.GetLabel())]
+		switch {
+		case m.Counter != nil:
+			m.Counter.CreatedTimestamp = at
+		case m.Histogram != nil:
+			m.Histogram.CreatedTimestamp = at
+		case m.Summary != nil:
+			m.Summary.CreatedTimestamp = at
 		}
 	}
 	return true
 }
 
-// withCreated returns the metrics of a family with the creation times that a gauge
-// family of that name has. It reports false if some of these belong to no metric.
-func withCreated(metrics []*dto.Metric, created *dto.MetricFamily) ([]*dto.Metric, bool) {
-	times := make(map[string]*dto.Metric)
-	for _, c := range created.GetMetric() {
-		v := c.GetGauge().GetValue()
-		if c.Gauge == nil || c.TimestampMs != nil || !(v >= 0 && v < 1e11) {
-			return nil, false
-		}
-		times[pairsText(c.GetLabel())] = c
-	}
-	out := make([]*dto.Metric, 0, len(metrics))
-	found := 0
-	for _, m := range metrics {
-		next := &dto.Metric{Label: m.Label, TimestampMs: m.TimestampMs, Counter: m.Counter, Histogram: m.Histogram, Summary: m.Summary}
-		if c := times[pairsText(m.GetLabel())]; c != nil {
-			found++
-			at := createdTime(c.GetGauge().GetValue())
-			switch {
-			case m.Counter != nil:
-				next.Counter = &dto.Counter{Value: m.Counter.Value, Exemplar: m.Counter.Exemplar, CreatedTimestamp: at}
-			case m.Histogram != nil:
-				next.Histogram = &dto.Histogram{SampleCount: m.Histogram.SampleCount, SampleSum: m.Histogram.SampleSum, Bucket: m.Histogram.Bucket, CreatedTimestamp: at}
-			case m.Summary != nil:
-				next.Summary = &dto.Summary{SampleCount: m.Summary.SampleCount, SampleSum: m.Summary.SampleSum, Quantile: m.Summary.Quantile, CreatedTimestamp: at}
-			}
-		}
-		out = append(out, next)
-	}
-	return out, found == len(times)
-}
-
+// pairsText tells label sets apart.
 func pairsText(pairs []*dto.LabelPair) string {
 	var b []byte
 	for _, p := range pairs {
-		b = append(b, p.GetName()...)
-		b = append(b, 0xff)
-		b = append(b, p.GetValue()...)
-		b = append(b, 0xff)
+		b = append(append(b, p.GetName()...), 0xff)
+		b = append(append(b, p.GetValue()...), 0xff)
 	}
 	return string(b)
 }
@@ -143,19 +124,17 @@ func pairsText(pairs []*dto.LabelPair) string {
 // unknownFamilies returns the samples of a family as families of unknown type.
 func unknownFamilies(mf *dto.MetricFamily) []*dto.MetricFamily {
 	f := family{name: mf.GetName(), help: mf.GetHelp()}
-	byName := make(map[string]*dto.MetricFamily)
 	var out []*dto.MetricFamily
 	add := func(m *dto.Metric, suffix string, v float64, bound ...*dto.LabelPair) {
 		part := f.part(suffix)
-		to := byName[part.name]
-		if to == nil {
-			to = newFamily(&part, dto.MetricType_UNTYPED)
-			byName[part.name] = to
-			out = append(out, to)
+		i := slices.IndexFunc(out, func(have *dto.MetricFamily) bool { return have.GetName() == part.name })
+		if i < 0 {
+			i = len(out)
+			out = append(out, newFamily(&part, dto.MetricType_UNTYPED))
 		}
 		pairs := slices.Concat(m.Label, bound)
 		slices.SortFunc(pairs, func(a, b *dto.LabelPair) int { return strings.Compare(a.GetName(), b.GetName()) })
-		to.Metric = append(to.Metric, &dto.Metric{Label: pairs, TimestampMs: m.TimestampMs, Untyped: &dto.Untyped{Value: &v}})
+		out[i].Metric = append(out[i].Metric, &dto.Metric{Label: pairs, TimestampMs: m.TimestampMs, Untyped: &dto.Untyped{Value: &v}})
 	}
 	bound := func(name string, v float64) *dto.LabelPair {
 		return &dto.LabelPair{Name: proto.String(name), Value: proto.String(labels.FormatOpenMetricsFloat(v))}
@@ -164,10 +143,6 @@ func unknownFamilies(mf *dto.MetricFamily) []*dto.MetricFamily {
 		switch {
 		case m.Counter != nil:
 			add(m, "", m.Counter.GetValue())
-		case m.Gauge != nil:
-			add(m, "", m.Gauge.GetValue())
-		case m.Untyped != nil:
-			add(m, "", m.Untyped.GetValue())
 		case m.Histogram != nil:
 			for _, b := range m.Histogram.GetBucket() {
 				add(m, "_bucket", float64(b.GetCumulativeCount()), bound(model.BucketLabel, b.GetUpperBound()))
@@ -187,38 +162,27 @@ func unknownFamilies(mf *dto.MetricFamily) []*dto.MetricFamily {
 	return out
 }
 
-func createdTime(seconds float64) *timestamppb.Timestamp {
-	whole, part := math.Modf(seconds)
-	return timestamppb.New(time.Unix(int64(whole), int64(math.Round(part*1e3))*1e6))
-}
-
 // maxExemplar is how many characters the names and values of an exemplar's labels can
 // have in OpenMetrics.
 const maxExemplar = 128
 
-// withoutLongExemplars returns metrics without the exemplars that OpenMetrics forbids.
-func withoutLongExemplars(metrics []*dto.Metric) []*dto.Metric {
-	long := func(x *dto.Exemplar) bool {
+func dropLongExemplars(mf *dto.MetricFamily) {
+	short := func(x *dto.Exemplar) *dto.Exemplar {
 		n := 0
 		for _, p := range x.GetLabel() {
 			n += utf8.RuneCountInString(p.GetName()) + utf8.RuneCountInString(p.GetValue())
 		}
-		return n > maxExemplar
+		if n > maxExemplar {
+			return nil
+		}
+		return x
 	}
-	out := slices.Clone(metrics)
-	for i, m := range metrics {
-		switch {
-		case m.Counter != nil && long(m.Counter.Exemplar):
-			out[i] = proto.CloneOf(m)
-			out[i].Counter.Exemplar = nil
-		case m.Histogram != nil && slices.ContainsFunc(m.Histogram.Bucket, func(b *dto.Bucket) bool { return long(b.Exemplar) }):
-			out[i] = proto.CloneOf(m)
-			for _, b := range out[i].Histogram.Bucket {
-				if long(b.Exemplar) {
-					b.Exemplar = nil
-				}
-			}
+	for _, m := range mf.GetMetric() {
+		if m.Counter != nil {
+			m.Counter.Exemplar = short(m.Counter.Exemplar)
+		}
+		for _, b := range m.GetHistogram().GetBucket() {
+			b.Exemplar = short(b.Exemplar)
 		}
 	}
-	return out
 }

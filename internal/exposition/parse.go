@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"mime"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -49,9 +48,9 @@ type Parser struct {
 	label string // by which pages are divided, or ""
 
 	openMetrics bool
-	series      map[string]*series // of the last page, by text
-	comments    string             // of the last page
-	metadata    map[string]*family // that they stand for
+	series      map[string]*series  // of the last page, by text
+	comments    string              // of the last page
+	families    *map[string]*family // that they stand for
 	last        map[string]*Metrics
 }
 
@@ -120,10 +119,15 @@ func isOpenMetrics(contentType string) bool {
 }
 
 // add adds a line to its group.
-func add(groups map[string]*Metrics, s *series, value []byte, timestamp int64, x *dto.Exemplar) {
+func (p *Parser) add(groups map[string]*Metrics, s *series, value []byte, timestamp int64, x *dto.Exemplar) {
 	m := groups[s.group]
 	if m == nil {
 		m = &Metrics{}
+		if last := p.last[s.group]; last != nil { // which is about as large
+			m.series = make([]*series, 0, len(last.series))
+			m.samples = make([]sample, 0, len(last.samples))
+			m.text = make([]byte, 0, len(last.text)+len(last.text)/16)
+		}
 		groups[s.group] = m
 	}
 	m.add(s, value, timestamp, x)
@@ -169,14 +173,14 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 		timestamp := int64(noTimestamp)
 		if stamped {
 			var err error
-			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil {
+			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil || !isDigit(stamp[0]) {
 				return nil
 			}
 		}
 		if !plainNumber(value) {
 			return nil
 		}
-		add(groups, s, value, timestamp, nil)
+		p.add(groups, s, value, timestamp, nil)
 	}
 	if comments != "" {
 		return nil
@@ -190,7 +194,7 @@ func plainNumber(value []byte) bool {
 	digits := 0
 	for i, c := range value {
 		switch {
-		case c >= '0' && c <= '9':
+		case isDigit(c):
 			digits++
 		case c == '.' || c == '-' && i == 0:
 		default:
@@ -198,8 +202,10 @@ func plainNumber(value []byte) bool {
 			return err == nil && !bytes.ContainsAny(value, "pPxX_")
 		}
 	}
-	return digits > 0 && bytes.Count(value, []byte{'.'}) <= 1
+	return digits > 0 && digits < 300 && bytes.Count(value, []byte{'.'}) <= 1 // more may be out of range
 }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // read reads a page with Prometheus's parser.
 func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
@@ -220,6 +226,8 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		typed = make(map[string]bool)
 		fresh = make(map[string]*series) // not on the last page
 		done  = 0                        // all before it has been read
+
+		severalLines = false // some series takes up more than one
 
 		groups = make(map[string]*Metrics, len(p.last))
 	)
@@ -251,12 +259,15 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 				f.unit = string(unit)
 			}
 			done = nextLine(body, offset(name))
+		case textparse.EntryComment:
+			done = nextLine(body, offset(parser.Comment()))
 		case textparse.EntrySeries:
 			text, stamp, _ := parser.Series()
 			s := p.series[string(text)]
 			if s == nil {
 				s = fresh[string(text)]
 			}
+			severalLines = severalLines || bytes.IndexByte(text, '\n') >= 0
 			if s == nil || s.typed {
 				if n := p.newSeries(string(text), parser); s == nil || !labels.Equal(n.labels, s.labels) {
 					s = n
@@ -271,7 +282,7 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			if stamp != nil {
 				timestamp = *stamp
 			}
-			add(groups, s, value, timestamp, readExemplar(parser))
+			p.add(groups, s, value, timestamp, readExemplar(parser))
 			done = nextLine(body, offset(text)+len(text))
 		}
 	}
@@ -283,18 +294,22 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			f.typ = textType(f.typ)
 		}
 	}
-	if !maps.EqualFunc(meta, p.metadata, sameFamily) {
-		p.metadata = meta
+	if p.families == nil || !maps.EqualFunc(meta, *p.families, sameFamily) {
+		p.families = &meta
 	}
 	p.comments = commentsOf(body)
+	if severalLines {
+		p.comments = "\n" // readKnown must not take what is in a label value for comments
+	}
 	return groups, nil
 }
 
-// commentsOf returns the lines of a page that begin with a number sign.
+// commentsOf returns the lines of a page whose first character but for blanks is a
+// number sign.
 func commentsOf(body []byte) string {
 	var b strings.Builder
 	for line := range bytes.Lines(body) {
-		if line[0] == '#' {
+		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte{'#'}) {
 			b.Write(bytes.TrimSuffix(line, []byte{'\n'}))
 			b.WriteByte('\n')
 		}
@@ -302,12 +317,20 @@ func commentsOf(body []byte) string {
 	return b.String()
 }
 
+// maxSeries is how long the name and labels of a series can be. Label sets hold no
+// more than 16 MB, which rules may make of less, and panic otherwise.
+const maxSeries = 1 << 20
+
 func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
+	s := &series{text: text}
+	if len(text) > maxSeries {
+		return s
+	}
 	var lset labels.Labels
 	parser.Labels(&lset)
-	s := &series{text: text, valid: validLabels(lset)}
-	b := labels.NewBuilder(lset) // which leaves empty labels out
-	s.labels = b.Labels()
+	s.labels = labels.NewBuilder(lset).Labels() // without empty ones
+	_, twice := lset.HasDuplicateLabelNames()
+	s.valid = !twice && validLabels(s.labels)
 	s.name = s.labels.Get(model.MetricNameLabel)
 	if p.label != "" {
 		s.group = s.labels.Get(p.label)
@@ -317,7 +340,7 @@ func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
 		if v == "" {
 			continue
 		}
-		written := writtenBound(text, label)
+		written := writtenLabel(text, label)
 		if written != v {
 			s.bound = written
 		}
@@ -327,14 +350,15 @@ func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
 	return s
 }
 
-// writtenBound returns what a bound was written as, before the parser brought it into
-// its canonical form.
-func writtenBound(text, label string) string {
-	m := regexp.MustCompile(`[{,][ \t]*"?` + label + `"?[ \t]*=[ \t]*"([^"\\]*)"`).FindStringSubmatch(text)
-	if m == nil {
-		return ""
+// writtenLabel returns the value of a label as it was written, before the parser
+// brought it into its canonical form.
+func writtenLabel(text, label string) string {
+	var lset labels.Labels
+	untyped := textparse.NewPromParser([]byte(text+" 0\n"), labels.NewSymbolTable(), false)
+	if entry, err := untyped.Next(); err == nil && entry == textparse.EntrySeries {
+		untyped.Labels(&lset)
 	}
-	return m[1]
+	return lset.Get(label)
 }
 
 // validLabels tells whether Prometheus would store a series with these labels.
@@ -343,8 +367,7 @@ func validLabels(lset labels.Labels) bool {
 	lset.Range(func(l labels.Label) {
 		valid = valid && l.Name != "" && utf8.ValidString(l.Name) && utf8.ValidString(l.Value)
 	})
-	_, twice := lset.HasDuplicateLabelNames()
-	return valid && !twice
+	return valid
 }
 
 // readExemplar returns the exemplar of the sample that was parsed last, nil if there
@@ -390,6 +413,9 @@ const (
 
 // newParseError makes an error about what is at an offset of a page.
 func newParseError(body []byte, at int, reason error) *ParseError {
+	for at < len(body) && body[at] == '\n' {
+		at++
+	}
 	text := body[min(at, len(body)):]
 	if n := bytes.IndexByte(text, '\n'); n >= 0 {
 		text = text[:n]
@@ -422,7 +448,7 @@ func oneLine(s string) string {
 func (p *Parser) settle(groups map[string]*Metrics) {
 	for name, m := range groups {
 		old := p.last[name]
-		m.metadata = p.metadata
+		m.families = p.families
 		if old == nil || old.duplicates > 0 || !m.sameSeries(old) {
 			m.leaveOutDuplicates()
 		}
@@ -439,21 +465,21 @@ func (p *Parser) settle(groups map[string]*Metrics) {
 // leaveOutDuplicates keeps one line of each series: the one with the latest
 // timestamp, of several with the same or without any the first.
 func (m *Metrics) leaveOutDuplicates() {
-	places := make(map[*series]int, len(m.series))
+	places := make(map[labels.Labels]int, len(m.series)) // which may be written in several ways
 	kept := 0
 	for i, s := range m.series {
-		if at, again := places[s]; again {
+		if at, again := places[s.labels]; again && s.valid {
 			m.duplicates++
 			if m.samples[i].timestamp > m.samples[at].timestamp {
 				m.samples[at] = m.samples[i]
 			}
 			continue
 		}
-		places[s] = kept
+		if s.valid {
+			places[s.labels] = kept
+		}
 		m.series[kept], m.samples[kept] = s, m.samples[i]
 		kept++
 	}
 	m.series, m.samples = m.series[:kept:kept], m.samples[:kept:kept]
 }
-
-func sameFamily(a, b *family) bool { return a == b || *a == *b }

@@ -1,7 +1,9 @@
 package exposition
 
 import (
+	"cmp"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -28,14 +30,14 @@ func (d *Document) writeText(w io.Writer) error {
 			points := d.parts[r.part].Block.layout.points
 			for at := r.from; at < r.to; at++ {
 				p := &points[at]
-				text := p.text
-				if p.written != "" {
-					text = p.written
+				suffix, text := "", p.text
+				if f.composite() { // which it may have been in its block only
+					suffix, text = p.suffix, cmp.Or(p.written, p.text)
 				}
 				if legacy {
-					buf = append(append(append(buf, f.name...), p.suffix...), text...)
+					buf = append(append(append(buf, f.name...), suffix...), text...)
 				} else {
-					buf = appendQuotedSeries(buf, f.name+p.suffix, text)
+					buf = appendQuotedSeries(buf, f.name+suffix, text)
 				}
 				s, value := d.sample(r.part, p)
 				buf = append(append(buf, ' '), value...)
@@ -72,21 +74,7 @@ func escapeHelp(s string) string {
 
 // quoted tells whether some name of the document cannot be written without quotes.
 func (d *Document) quoted() bool {
-	for i := range d.families {
-		f := &d.families[i]
-		if !model.LegacyValidation.IsValidMetricName(f.name) {
-			return true
-		}
-		for _, r := range f.runs {
-			points := d.parts[r.part].Block.layout.points
-			for at := r.from; at < r.to; at++ {
-				if quotesNames(points[at].text) {
-					return true
-				}
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(d.parts, func(p Part) bool { return p.Block.layout.quoted })
 }
 
 // quotesNames tells whether a label name of the text needs quotes.

@@ -61,6 +61,7 @@ func TestStopDuringFirstScrape(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := <-answers
+	<-e.ended // by itself: a second signal would end it at once
 	if a.err != nil || a.code != http.StatusOK {
 		t.Fatalf("%d, %v", a.code, a.err)
 	}

@@ -307,7 +307,7 @@ func (w *walk) judgeScrape(k scrapeKey, s *scraped) {
 		if s.succeeded != 1 {
 			w.problem(k.at, "%s: the scrape failed", reader)
 		}
-		s.expected = w.stable
+		s.expected, s.complete = w.stable, true
 	case slices.Contains(w.stable, k.instance):
 		// That a service's page fails is right once its data has expired.
 		s.expected = []string{k.instance}
@@ -349,6 +349,7 @@ func (w *walk) examine() {
 			w.t.Errorf("Prometheus: %s %v", s.labels, s.value)
 		}
 	}
+	w.leftovers()
 	if counters < 10 {
 		w.t.Errorf("Prometheus has only %d counters of troubles: are they called otherwise?", counters)
 	}
@@ -363,6 +364,31 @@ func (w *walk) examine() {
 		w.t.Errorf("Prometheus: %s", line)
 	}
 	w.t.Logf("Prometheus: %d counters of troubles, %d discoveries refused while the list was empty", counters, refused)
+}
+
+// leftovers checks that Prometheus sees those services at the end that upstream has, and
+// no others: what is merely gone, and not marked stale, would be seen for five minutes.
+func (w *walk) leftovers() {
+	now := time.Now()
+	want := map[string]bool{}
+	for _, s := range w.u.Series(now) {
+		want[s.Labels["postgres_service"]] = true
+	}
+	found, err := w.monitor.query(`count by (postgres_service) ({__name__=~"Postgres.*",postgres_service!=""})`, now)
+	if err != nil {
+		w.t.Errorf("Prometheus: %v", err)
+		return
+	}
+	for _, s := range found {
+		id := s.labels.Get("postgres_service")
+		if !want[id] {
+			w.t.Errorf("Prometheus still sees %v series of service %s, which is gone", s.samples[0].value, id)
+		}
+		delete(want, id)
+	}
+	for id := range want {
+		w.t.Errorf("Prometheus does not see service %s", id)
+	}
 }
 
 // listedNothing tells whether the list of services was empty when a line was logged.

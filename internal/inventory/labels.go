@@ -1,7 +1,12 @@
 package inventory
 
 import (
+	"cmp"
 	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -35,42 +40,25 @@ func (l EnrichLabel) LabelName() string { return l.label }
 // NeedsHostname tells whether the label's value is one that the list does not have.
 func (l EnrichLabel) NeedsHostname() bool { return l.token == "hostname" }
 
+// inlineTokens are the facts that can be labels, besides tags.
+const inlineTokens = "name, region, size, state, provider, version, ha-type, is-primary, hostname"
+
 // value returns the label's value for a service; "" means no label.
 func (l EnrichLabel) value(s *api.Service, hostname string) string {
-	switch l.token {
-	case "name":
-		return s.Name
-	case "region":
-		return s.Region
-	case "size":
-		return s.Size
-	case "state":
-		return s.State
-	case "provider":
-		return s.Provider
-	case "version":
-		return s.PostgresVersion
-	case "ha-type":
-		return s.HAType
-	case "is-primary":
-		return strconv.FormatBool(s.IsPrimary)
-	case "hostname":
-		return hostname
+	if l.tag == "" {
+		return map[string]string{
+			"name": s.Name, "region": s.Region, "size": s.Size, "state": s.State, "provider": s.Provider,
+			"version": s.PostgresVersion, "ha-type": s.HAType, "is-primary": strconv.FormatBool(s.IsPrimary), "hostname": hostname,
+		}[l.token]
 	}
 	for _, tag := range s.Tags {
 		if tag.Key == l.tag {
-			if tag.Value == "" {
-				// An empty value is no label at all to Prometheus, and the tag
-				// would be lost.
-				return "true"
-			}
-			return tag.Value
+			// An empty value is no label at all to Prometheus, and the tag would be lost.
+			return cmp.Or(tag.Value, "true")
 		}
 	}
 	return ""
 }
-
-const inlineTokens = "name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>"
 
 // ParseEnrichLabels understands name, region, size, state, provider, version,
 // ha-type, is-primary, hostname and tag:<key>, given one by one or joined by
@@ -80,26 +68,21 @@ const inlineTokens = "name, region, size, state, provider, version, ha-type, is-
 func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 	var parsed []EnrichLabel
 	from := map[string]string{}
-	for _, token := range strings.Split(strings.Join(s, ","), ",") {
+	for token := range strings.SplitSeq(strings.Join(s, ","), ",") {
 		token = strings.TrimSpace(token)
-		l := EnrichLabel{token: token}
-		switch token {
-		case "":
+		l := EnrichLabel{token: token, label: "postgres_" + mangle(token)}
+		key, isTag := strings.CutPrefix(token, "tag:")
+		switch {
+		case token == "":
 			continue
-		case "name", "region", "size", "state", "provider", "version", "ha-type", "is-primary", "hostname":
-			l.label = "postgres_" + mangle(token)
-			if token == "name" {
-				l.label = NameLabel
-			}
-		default:
-			key, isTag := strings.CutPrefix(token, "tag:")
-			if !isTag {
-				return nil, fmt.Errorf("unknown label %q to enrich with: choose among %s", token, inlineTokens)
-			}
-			if key == "" {
-				return nil, fmt.Errorf("label %q to enrich with names no tag: write tag:<key>", token)
-			}
+		case token == "name":
+			l.label = NameLabel
+		case isTag && key == "":
+			return nil, fmt.Errorf("label %q to enrich with names no tag: write tag:<key>", token)
+		case isTag:
 			l.tag, l.label = key, "postgres_tag_"+mangle(key)
+		case !slices.Contains(strings.Split(inlineTokens, ", "), token):
+			return nil, fmt.Errorf("unknown label %q to enrich with: choose among %s, tag:<key>", token, inlineTokens)
 		}
 		if other, taken := from[l.label]; taken {
 			if other == token {
@@ -123,4 +106,75 @@ func InlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []label
 		}
 	}
 	return inline
+}
+
+// mangle turns a tag's key into (the rest of) a label name.
+func mangle(key string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
+			return r
+		}
+		return '_'
+	}, key)
+}
+
+// TagLabels returns the labels of the tags of one service: tag_<key> with the tag's
+// value, tagpresent_<key> with "true" for a tag that has none.
+//
+// Keys that become the same label once mangled (a.b, a-b) are told apart by a hash
+// of the key at the end of the name, except for a key that needed no mangling (a_b),
+// which keeps its name. So the names depend neither on the order of the tags nor on
+// how many others collide.
+func TagLabels(tags []api.Tag) []labels.Label {
+	tags = append([]api.Tag(nil), tags...)
+	sort.Slice(tags, func(i, j int) bool {
+		if tags[i].Key != tags[j].Key {
+			return tags[i].Key < tags[j].Key
+		}
+		return tags[i].Value < tags[j].Value
+	})
+	names := TagNames(tags)
+	var list []labels.Label
+	for i, tag := range tags {
+		if i > 0 && tags[i-1].Key == tag.Key {
+			continue // upstream's keys are unique; one of two is all a label can hold
+		}
+		name := names[tag.Key]
+		l := labels.Label{Name: "tag_" + name, Value: tag.Value}
+		if tag.Value == "" {
+			l = labels.Label{Name: "tagpresent_" + name, Value: "true"}
+		}
+		list = append(list, l)
+	}
+	return list
+}
+
+// TagNames returns what tags are called in label names, by key: the names that
+// TagLabels describes, without its prefixes.
+func TagNames(tags []api.Tag) map[string]string {
+	mangled := make(map[string]string, len(tags)) // by key
+	sharers := make(map[string]int, len(tags))    // by mangled key
+	for _, tag := range tags {
+		if _, seen := mangled[tag.Key]; !seen {
+			name := mangle(tag.Key)
+			mangled[tag.Key] = name
+			sharers[name]++
+		}
+	}
+	names := make(map[string]string, len(mangled))
+	taken := make(map[string]bool, len(mangled))
+	for _, key := range slices.Sorted(maps.Keys(mangled)) {
+		name := mangled[key]
+		if sharers[name] > 1 && name != key {
+			h := fnv.New32a()
+			_, _ = h.Write([]byte(key))
+			name += fmt.Sprintf("_%08x", h.Sum32())
+			for taken[name] || sharers[name] > 0 {
+				name += "_"
+			}
+			taken[name] = true
+		}
+		names[key] = name
+	}
+	return names
 }

@@ -18,8 +18,13 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
+	"github.com/go-kit/log"
+	"github.com/go-kit/log/level"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
@@ -86,11 +91,20 @@ func checkHost(host string) error {
 //
 // Prometheus forgets targets that an answer leaves out, and keeps all of them on
 // an error. So what is not known for certain is answered with 503: upstream being
-// down, at whatever moment, deletes no target.
+// down, at whatever moment, deletes no target. An organization whose key is refused
+// does not stand in the way of others: it is left out, and missingHeader names it.
 type discovery struct {
 	collector Collector
 	external  *url.URL // nil: by the request's Host
+	metrics   *Metrics
+	logger    log.Logger
+
+	mu      sync.Mutex
+	missing string // of the latest answer to one who filtered no organization
 }
+
+// missingHeader of an answer names the organizations that it leaves out.
+const missingHeader = "X-Missing-Organizations"
 
 // targetGroup is the unit of http_sd's answer.
 type targetGroup struct {
@@ -109,10 +123,17 @@ func (d *discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		plain(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	organizations, code, err := d.known(r, wanted)
+	organizations, missing, code, err := d.known(r, wanted)
 	if err != nil {
 		plain(w, code, err.Error())
 		return
+	}
+	if len(missing) > 0 {
+		w.Header().Set(missingHeader, strings.Join(missing, ", "))
+		d.metrics.partialDiscovery.Inc()
+	}
+	if wanted.organizations == nil {
+		d.report(missing)
 	}
 
 	groups := []targetGroup{} // empty is [], not null
@@ -144,12 +165,29 @@ func (d *discovery) base(r *http.Request) (*url.URL, error) {
 	return u, nil
 }
 
-// known returns the organizations that are wanted, or a status and a reason if not
-// all of their services are known. After a start it waits for them for a while.
-func (d *discovery) known(r *http.Request, wanted *filter) ([]collector.OrganizationStatus, int, error) {
-	organizations, code, err := d.certain(wanted)
+// report tells once which organizations are left out, and once that none is.
+func (d *discovery) report(missing []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	names := strings.Join(missing, ", ")
+	if names == d.missing {
+		return
+	}
+	d.missing = names
+	if names == "" {
+		level.Info(d.logger).Log("msg", "Service discovery is complete again")
+		return
+	}
+	level.Warn(d.logger).Log("msg", "Service discovery leaves out organizations whose API key is refused", "organizations", names)
+}
+
+// known returns the organizations that are wanted and names those that are left out,
+// or a status and a reason if the services of others are not known. After a start it
+// waits for them for a while.
+func (d *discovery) known(r *http.Request, wanted *filter) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
+	organizations, missing, code, err = d.certain(wanted)
 	if code != http.StatusServiceUnavailable {
-		return organizations, code, err
+		return organizations, missing, code, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), discoveryPatience(r.Header))
 	defer cancel()
@@ -171,8 +209,8 @@ func discoveryPatience(h http.Header) time.Duration {
 }
 
 // certain returns the organizations that are wanted as long as there is no doubt
-// about the services of any of them.
-func (d *discovery) certain(wanted *filter) ([]collector.OrganizationStatus, int, error) {
+// about the services of any of them but those whose key is refused, which are missing.
+func (d *discovery) certain(wanted *filter) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
 	all := d.collector.Status().Organizations
 	for _, name := range wanted.organizations {
 		if slices.ContainsFunc(all, func(o collector.OrganizationStatus) bool { return called(o, name) }) {
@@ -180,25 +218,44 @@ func (d *discovery) certain(wanted *filter) ([]collector.OrganizationStatus, int
 		}
 		for _, o := range all {
 			if o.ID == "" { // it may be the one
-				return nil, http.StatusServiceUnavailable, errors.New(doubt(o))
+				return nil, nil, http.StatusServiceUnavailable, errors.New(doubt(o))
 			}
 		}
-		return nil, http.StatusNotFound, fmt.Errorf("unknown organization %q", name)
+		return nil, nil, http.StatusNotFound, fmt.Errorf("unknown organization %q", name)
 	}
-	out := make([]collector.OrganizationStatus, 0, len(all))
+	organizations = make([]collector.OrganizationStatus, 0, len(all))
 	for _, o := range all {
 		if wanted.organizations != nil && !slices.ContainsFunc(wanted.organizations, func(name string) bool { return called(o, name) }) {
 			continue
 		}
-		if reason := doubt(o); reason != "" {
+		reason := doubt(o)
+		switch {
+		case reason == "":
+			organizations = append(organizations, o)
+		case keyRefused(o):
+			missing = append(missing, cmp.Or(o.ID, o.Name, "unknown"))
+			err = cmp.Or(err, errors.New(reason))
+		default:
 			if len(all) > 1 && wanted.organizations == nil {
 				reason += "; ask for the other organizations with ?organization=<id>"
 			}
-			return nil, http.StatusServiceUnavailable, errors.New(reason)
+			return nil, nil, http.StatusServiceUnavailable, errors.New(reason)
 		}
-		out = append(out, o)
 	}
-	return out, http.StatusOK, nil
+	if len(organizations) == 0 && err != nil {
+		return nil, nil, http.StatusServiceUnavailable, err
+	}
+	return organizations, missing, http.StatusOK, nil
+}
+
+// keyRefused tells whether nothing will be known of an organization until somebody
+// sees to its key.
+func keyRefused(o collector.OrganizationStatus) bool {
+	switch api.ErrorKind(cmp.Or(o.Discovery.Reason, o.Inventory.Reason)) {
+	case api.KindUnauthorized, api.KindForbidden, api.KindCredentials:
+		return true
+	}
+	return false
 }
 
 // called tells whether an organization is meant by its id or its name.

@@ -16,22 +16,8 @@ import (
 	"time"
 	"weak"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
-
-// keepAll changes nothing.
-type keepAll struct{}
-
-func (keepAll) Group(labels.Labels) string { return "" }
-func (keepAll) Epoch(string) uint64        { return 0 }
-func (keepAll) Class(string) string        { return "" }
-func (keepAll) Passes(string) bool         { return false }
-
-func (keepAll) Rewrite(_ string, lset labels.Labels) (labels.Labels, exposition.Verdict) {
-	return lset, exposition.Keep
-}
 
 // publisher is a collector with a large page that is replaced now and then.
 type publisher struct {
@@ -41,7 +27,9 @@ type publisher struct {
 	size    int                                 // of a page
 }
 
-func (p *publisher) Page(string, string) (*exposition.Document, error) { return p.current.Load(), nil }
+func (p *publisher) Page(string, string) ([]*exposition.Document, error) {
+	return []*exposition.Document{p.current.Load()}, nil
+}
 
 // publish makes a page of its own, which says which one it is.
 func (p *publisher) publish(t *testing.T) {
@@ -51,12 +39,13 @@ func (p *publisher) publish(t *testing.T) {
 	for i := range series {
 		fmt.Fprintf(&b, "things{service=\"%04d\",filler=%q} %d\n", i, strings.Repeat("x", 100), len(p.past))
 	}
-	block, err := exposition.NewSource().Decode(b.Bytes(), "text/plain", keepAll{})
+	page, err := exposition.NewParser("").Parse(b.Bytes(), "text/plain")
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc := exposition.Merge(exposition.Part{Block: block.Block("")})
-	p.size = int(exposition.Encode(exposition.Text, exposition.Identity, doc).Len)
+	doc := exposition.Merge(nil, exposition.Part{Block: exposition.Expose(page.Groups[""], nil, &exposition.Rules{}, nil)})
+	var encoder exposition.Encoder
+	p.size = int(encoder.Encode(exposition.Text, exposition.Identity, doc).Len)
 	p.past = append(p.past, weak.Make(doc))
 	p.current.Store(doc)
 }

@@ -26,8 +26,8 @@ type ownMetrics struct {
 	lastFail string // so that a lasting failure is told once
 }
 
-// document returns the newest metrics. What fails to be gathered or rendered
-// is missing from them, and told in the log.
+// document returns the newest metrics. What fails to be gathered is missing from
+// them, and told in the log.
 func (o *ownMetrics) document() *exposition.Document {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -35,17 +35,8 @@ func (o *ownMetrics) document() *exposition.Document {
 		return o.current
 	}
 	families, err := o.gatherer.Gather() // on an error, what could be gathered
-	block, blockErr := exposition.NewBlock(families)
-	if err == nil {
-		err = blockErr
-	}
 	o.report(err)
-	if blockErr != nil {
-		o.current = exposition.Merge()
-	} else {
-		o.current = exposition.Merge(exposition.Part{Block: block})
-	}
-	o.made = time.Now()
+	o.current, o.made = exposition.NewDocument(families), time.Now()
 	return o.current
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ import (
 // pages serves metrics.
 type pages struct {
 	collector         Collector
+	encoder           *exposition.Encoder
 	own               *ownMetrics // nil for none
 	preferOpenMetrics bool
 }
@@ -25,20 +27,24 @@ type pages struct {
 // nothing on it would look like an organization without services.
 func (p *pages) everything(w http.ResponseWriter, r *http.Request) {
 	p.begin(w, r)
-	upstream, err := p.collector.Page("", "")
+	documents, err := p.collector.Page("", "")
 	if err != nil {
 		p.refuse(w, err)
 		return
 	}
 	if p.own != nil {
-		p.write(w, r, upstream, p.own.document())
+		p.write(w, r, append(slices.Clip(documents), p.own.document())...)
 		return
 	}
-	if upstream.Series() == 0 && !p.collector.Ready() {
+	series := 0
+	for _, d := range documents {
+		series += d.Series()
+	}
+	if series == 0 && !p.collector.Ready() {
 		plain(w, http.StatusServiceUnavailable, p.trouble())
 		return
 	}
-	p.write(w, r, upstream)
+	p.write(w, r, documents...)
 }
 
 func (p *pages) organization(w http.ResponseWriter, r *http.Request) {
@@ -52,12 +58,12 @@ func (p *pages) service(w http.ResponseWriter, r *http.Request) {
 // one serves what upstream serves at the same path.
 func (p *pages) one(w http.ResponseWriter, r *http.Request, org, service string) {
 	p.begin(w, r)
-	document, err := p.collector.Page(org, service)
+	documents, err := p.collector.Page(org, service)
 	if err != nil {
 		p.refuse(w, err)
 		return
 	}
-	p.write(w, r, document)
+	p.write(w, r, documents...)
 }
 
 func (p *pages) ready(w http.ResponseWriter, _ *http.Request) {
@@ -95,10 +101,12 @@ func (p *pages) begin(w http.ResponseWriter, r *http.Request) {
 
 // What a scraper announces is believed up to maxAnnounced; defaultAnnounced
 // is assumed of one that says nothing. Of either, answerTime is kept for
-// making, sending and reading the page.
+// making, sending and reading the page. However long a scraper would wait, after
+// maxPatience it is told what there is to say.
 const (
 	maxAnnounced     = 2 * time.Minute
 	defaultAnnounced = 10 * time.Second
+	maxPatience      = 10 * time.Second
 	answerTime       = 500 * time.Millisecond
 )
 
@@ -117,14 +125,14 @@ func announced(h http.Header) time.Duration {
 // patience returns how much of that may go by before an answer is begun.
 func patience(h http.Header) time.Duration {
 	d := announced(h)
-	return max(d-answerTime, d/2)
+	return min(max(d-answerTime, d/2), maxPatience)
 }
 
 // write answers with the documents in the format and encoding that suit the
 // client best.
 func (p *pages) write(w http.ResponseWriter, r *http.Request, documents ...*exposition.Document) {
 	format, encoding := exposition.Negotiate(r.Header, p.preferOpenMetrics)
-	body := exposition.Encode(format, encoding, documents...)
+	body := p.encoder.Encode(format, encoding, documents...)
 
 	h := w.Header()
 	h.Set("Vary", "Accept, Accept-Encoding")
@@ -138,7 +146,7 @@ func (p *pages) write(w http.ResponseWriter, r *http.Request, documents ...*expo
 			return
 		}
 	}
-	h.Set("Content-Type", format.ContentType())
+	h.Set("Content-Type", string(format))
 	if encoding != exposition.Identity {
 		h.Set("Content-Encoding", string(encoding))
 	}

@@ -3,7 +3,7 @@
 //
 // Every page is answered from what the collector holds in memory. No request
 // ever causes, or waits for, a request to upstream, with one exception that is
-// bounded by the scraper's own timeout: before the first refresh after a start
+// bounded by the scraper's own timeout and by ten seconds: before the first refresh after a start
 // there is nothing to serve, so the scrape waits for it rather than leave a
 // gap. The bytes of a page are made once per snapshot by package exposition
 // and only written here.
@@ -33,10 +33,10 @@ import (
 // concurrent use and none of them waits for upstream, but for
 // WaitFirstRefresh.
 type Collector interface {
-	// Page returns the metrics of one service, of an organization when the
+	// Page returns the metrics, in documents without a common family, of one service, of an organization when the
 	// service is "", or of everything when both are "", which cannot fail. The
 	// error is collector.ErrNotFound or *collector.UnavailableError.
-	Page(org, service string) (*exposition.Document, error)
+	Page(org, service string) ([]*exposition.Document, error)
 	// WaitFirstRefresh returns nil as soon as every organization has been
 	// polled once, successfully or not, and an error when ctx ends sooner.
 	WaitFirstRefresh(ctx context.Context) error
@@ -69,7 +69,10 @@ type Options struct {
 	// History is what the status page's plots are drawn from, nil for none. The
 	// caller runs it.
 	History *History
-	// Logger tells of broken own metrics, once per change. Nil for silence.
+	// Metrics count what goes wrong here. Nil for none.
+	Metrics *Metrics
+	// Logger tells of bugs, and of broken own metrics and partial discovery once per
+	// change. Nil for silence.
 	Logger log.Logger
 }
 
@@ -104,11 +107,14 @@ func NewHandler(o Options) (http.Handler, error) {
 	if o.Logger == nil {
 		o.Logger = log.NewNopLogger()
 	}
+	if o.Metrics == nil {
+		o.Metrics = NewMetrics(prometheus.NewRegistry())
+	}
 	status, err := newStatusPage(o)
 	if err != nil {
 		return nil, fmt.Errorf("make the status page: %w", err)
 	}
-	p := &pages{collector: o.Collector, preferOpenMetrics: o.PreferOpenMetrics}
+	p := &pages{collector: o.Collector, encoder: &exposition.Encoder{}, preferOpenMetrics: o.PreferOpenMetrics}
 	if o.Own != nil {
 		p.own = &ownMetrics{gatherer: o.Own, logger: o.Logger}
 	}
@@ -119,15 +125,15 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux.HandleFunc("GET "+o.TelemetryPath, p.everything)
 	mux.HandleFunc("GET /v1/organizations/{org}/postgres/prometheus", p.organization)
 	mux.HandleFunc("GET /v1/organizations/{org}/postgres/{id}/prometheus", p.service)
-	mux.Handle("GET "+discoveryPath, &discovery{collector: o.Collector, external: o.ExternalURL})
-	mux.HandleFunc("GET /-/healthy", healthy)
-	mux.HandleFunc("GET /-/ready", p.ready)
+	mux.Handle("GET "+discoveryPath, &discovery{collector: o.Collector, external: o.ExternalURL, metrics: o.Metrics, logger: o.Logger})
+	mux.HandleFunc("GET "+healthyPath, healthy)
+	mux.HandleFunc("GET "+readyPath, p.ready)
 	mux.HandleFunc("POST /-/reload", r.ServeHTTP)
 	mux.HandleFunc("PUT /-/reload", r.ServeHTTP)
 	mux.Handle("GET /{$}", status)
 	mux.HandleFunc("GET "+assetPath+"{name}", status.serveAsset)
 	mux.HandleFunc("GET /api/v1/status", status.serveJSON)
-	return guard(mux), nil
+	return o.Metrics.catchPanics(guard(mux), o.Logger), nil
 }
 
 // guard sets the headers that every answer carries and refuses paths that are

@@ -82,6 +82,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- if .Values.web.existingSecret }}
 - --web.config.file=/etc/exporter/web/{{ .Values.web.key }}
+{{- if and .Values.web.probeCert .Values.web.probeKey }}
+- --client-cert-file=/etc/exporter/web/{{ .Values.web.probeCert }}
+- --client-key-file=/etc/exporter/web/{{ .Values.web.probeKey }}
+{{- end }}
 {{- end }}
 {{- end }}
 

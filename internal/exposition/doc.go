@@ -1,0 +1,64 @@
+// Package exposition turns pages of Prometheus metrics into series and back: it
+// parses, exposes, merges, encodes and compresses. It knows nothing of what the
+// metrics are about.
+//
+//	bytes ─ [Parser] → [Page] of [Metrics] ─ [Expose] → [Block] ─ [Merge] → [Document] ─ [Encoder] → [Body]
+//
+// Every step is a pure function. What is remembered between two versions of a page is
+// the result of such a function, looked up by the value of all that went in: the text
+// of a series, the comments of a page, a block's series, labels and rules, a
+// document's layouts. Forgetting it changes no byte of any page.
+//
+// # What comes in
+//
+// The Prometheus text format and, by content type, OpenMetrics, as Prometheus's own
+// parsers take them: a page whole or not at all. Two things differ. A TYPE line that
+// the text format does not know costs its family the type, not the page. And a page
+// with a zero byte, at which these parsers may take it to end, is refused.
+//
+// Values stay as they are written. The bounds of histograms and summaries are, for
+// rules and wherever the type is lost, those that Prometheus stores: le="1.0" for
+// le="1". A series that Prometheus would not store, such as one with the same label
+// twice, is left out and counted. Of lines for the same series the one with the
+// latest timestamp counts, or else the first.
+//
+// # Families
+//
+// A page's HELP, TYPE and UNIT lines are read wherever they are; of several that
+// contradict each other the first one counts. Families that come in pieces are put
+// together.
+//
+// A series that a rule renames is of a family of its new name, with the type and HELP
+// of its old one; a sample of a histogram or summary as long as it keeps its suffix.
+// Where series meet under one name, the first type and HELP that are known stand, in the
+// order of the page or of the merged parts, and of the same series the first one
+// counts.
+//
+// A histogram or summary becomes untyped families, named like its samples and with
+// its HELP, if a bound is no number, or if another family has its name or the name of
+// one of its samples. Duplicates among histograms and summaries are found metric by
+// metric, not sample by sample: buckets of two origins never mix.
+//
+// # What goes out
+//
+// Names never depend on the format, types do. The text format is written here, since
+// no library keeps values as they were written. In it, infos and state sets are
+// gauges, and gauge histograms are untyped; so they are in the other formats, which
+// are written by package expfmt, which knows no such types.
+//
+// Protobuf and OpenMetrics have no histogram or summary without its sum and count, nor
+// one whose counts are not whole numbers or whose samples have different timestamps:
+// such are untyped there. OpenMetrics can have histograms of buckets alone. It is
+// strict about names and about what samples may say: a family is of unknown type
+// there, under the same name, if it is a counter whose name does not end in _total, if
+// its samples say what its type forbids, or if its type reserves the name of another
+// family.
+//
+// For scrapers that do not take UTF-8 names, other characters become underscores. Where
+// that would make two names the same, those that had to be changed are written in
+// Prometheus's reversible "values" escaping.
+//
+// Documents are compressed one by one, and a page is put together from the pieces: a
+// large document that seldom changes and a small one that always does cost only the
+// small one.
+package exposition

@@ -1,0 +1,140 @@
+package modeltest
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-kit/log"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+)
+
+// This file has everything that the model test knows of the program's API.
+
+// Promises that the program does not keep yet. The machine makes such events only
+// where the promise is on.
+const (
+	lowerCaseIDs    = true // ids are compared and served in lower case
+	keepsScratch    = true // labels that begin with two underscores are not stripped after the rules
+	downgradesTypes = true // a TYPE word that is not known costs its family's type, not the page
+	newerDuplicate  = true // of two samples of one series the one with the newer timestamp counts
+	graceOnOwnPage  = true // a service that has just started may have an empty page of its own
+	upStands        = true // a service's up stands when the organization's page is asked for no more
+)
+
+// maxAge exceeds two and a half refresh periods of every service, whatever the planner
+// plans: six services at most, of which all may be stopped and so be read in every
+// fourth period only, take 6/(0.9·(1/5.05 - 1/15.15 - 1/20.2 - 0.1/5.05)) = 106 s · 4/4
+// as long as at least one runs or not. So no service is served for longer than maxAge.
+const maxAge = 20 * time.Minute
+
+const organizationID = "0b8f7a3c-0000-4000-8000-00000000000a"
+
+// variants are the collectors that are run side by side.
+func variants() []collector.Options {
+	return []collector.Options{{}, {NoMemo: true}}
+}
+
+// budget allows a request in 5.05 s. The list is asked for every three of these, for
+// that is more than InventoryInterval: then the interval has no random part.
+func budget() *api.Budget {
+	return api.NewBudget(api.BudgetConfig{Requests: 2, Window: 10 * time.Second})
+}
+
+// organization returns the configuration for the collector.
+func (c config) organization(transport http.RoundTripper, budget *api.Budget) (collector.Organization, error) {
+	o := collector.Organization{
+		ID: organizationID,
+		API: api.Config{
+			BaseURL:     "http://upstream.test",
+			Credentials: api.StaticCredentials("key", "secret"),
+			Budget:      budget,
+			Timeout:     time.Hour,
+			MaxRetries:  -1, // a retry comes after a random while
+			Transport:   transport,
+		},
+		MetricsInterval:   15 * time.Second,
+		InventoryInterval: time.Second,
+		MaxAge:            maxAge,
+		Rules:             c.rules(),
+		Shard:             inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
+		Timestamps:        c.timestamps,
+		CollectConfig:     c.settings,
+	}
+	var err error
+	if o.EnrichLabels, err = inventory.ParseEnrichLabels(c.enrich); err != nil {
+		return o, err
+	}
+	if c.selection != nil {
+		var filters [2][]inventory.Filter
+		for i, list := range [2][]filter{c.selection.include, c.selection.exclude} {
+			for _, f := range list {
+				filters[i] = append(filters[i], inventory.Filter{IDs: f.ids, Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
+			}
+		}
+		o.Selection, err = inventory.NewSelection(filters[0], filters[1])
+	}
+	return o, err
+}
+
+// owns tells whether a service belongs to the shard.
+func (c config) owns(id string) bool {
+	return inventory.Shard{Index: c.shardIndex, Count: c.shardCount}.Owns(id)
+}
+
+// Which answer a page gets.
+const (
+	served      = "served"
+	notFound    = "not found"
+	unavailable = "unavailable"
+)
+
+// serve returns a page in the text format and in OpenMetrics.
+func serve(c *collector.Collector, org, service string) (text, openMetrics []byte, status string) {
+	docs, err := c.Page(org, service)
+	var none *collector.UnavailableError
+	switch {
+	case errors.Is(err, collector.ErrNotFound):
+		return nil, nil, notFound
+	case errors.As(err, &none):
+		return nil, nil, unavailable
+	case err != nil:
+		return nil, nil, err.Error()
+	}
+	encode := func(f expfmt.Format) []byte {
+		return bytes.Join(new(exposition.Encoder).Encode(f, exposition.Identity, docs...).Chunks, nil)
+	}
+	return encode(exposition.Text), encode(exposition.OpenMetrics), served
+}
+
+// complaints collects lines of the log that tell of a bug in the program. Safe for
+// concurrent use.
+type complaints struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *complaints) logger() log.Logger { return log.NewLogfmtLogger(l) }
+
+func (l *complaints) Write(line []byte) (int, error) {
+	if s := string(line); strings.Contains(s, "level=error") || strings.Contains(s, "panic") || strings.Contains(s, "bug") {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.lines = append(l.lines, s)
+	}
+	return len(line), nil
+}
+
+func (l *complaints) all() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "")
+}

@@ -1,0 +1,200 @@
+package modeltest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+)
+
+// facts is what a page says, without its order: values by series, and what it says of
+// families, TYPE and HELP, by name.
+type facts struct{ series, families map[string]string }
+
+func newFacts() facts { return facts{map[string]string{}, map[string]string{}} }
+
+func (f facts) add(lset labels.Labels, value float64, stamp int64) error {
+	id := lset.String()
+	if _, twice := f.series[id]; twice {
+		return fmt.Errorf("%s comes twice", id)
+	}
+	f.series[id] = strconv.FormatFloat(value, 'g', -1, 64)
+	if stamp != 0 {
+		f.series[id] += fmt.Sprintf(" at %d", stamp)
+	}
+	return nil
+}
+
+// describe takes in TYPE and HELP of a family. Which text the program's own families
+// have is not compared.
+func (f facts) describe(name, kind, help string) {
+	if help != "" && (help == own || reserved(name)) {
+		help = own
+	}
+	f.families[name] = kind + " " + help
+}
+
+// textFacts returns what the page says in the text format.
+func (e *expected) textFacts() (facts, error) {
+	f := newFacts()
+	for _, s := range e.series {
+		if err := f.add(s.labels, s.value, s.stamp); err != nil {
+			return f, err
+		}
+		if _, known := f.families[s.family]; !known {
+			f.describe(s.family, strings.ToLower(s.kind.String()), s.help)
+		}
+	}
+	return f, nil
+}
+
+// openMetricsFacts returns what the page says in OpenMetrics, which knows of counters
+// only under certain names and above zero.
+func (e *expected) openMetricsFacts() (facts, error) {
+	f, err := e.textFacts()
+	negative := map[string]bool{}
+	for _, s := range e.series {
+		negative[s.family] = negative[s.family] || !(s.value >= 0)
+	}
+	families := f.families
+	f.families = map[string]string{}
+	for name, text := range families {
+		kind, help, _ := strings.Cut(text, " ")
+		base := strings.TrimSuffix(name, "_total")
+		switch {
+		case kind == "counter" && base != name && !negative[name] && families[base] == "":
+			name = base
+		case kind == "counter", kind == "untyped":
+			kind = "unknown"
+		}
+		f.families[name] = kind + " " + help
+	}
+	return f, err
+}
+
+// readText returns what a page in the text format says.
+func readText(page []byte) (facts, error) {
+	f := newFacts()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
+	if err != nil {
+		return f, err
+	}
+	for name, mf := range families {
+		f.describe(name, strings.ToLower(mf.GetType().String()), mf.GetHelp())
+		for _, m := range mf.Metric {
+			b := labels.NewBuilder(labels.EmptyLabels())
+			for _, l := range m.Label {
+				b.Set(l.GetName(), l.GetValue())
+			}
+			add := func(suffix string, value float64, bound ...string) {
+				b := labels.NewBuilder(b.Labels()).Set(model.MetricNameLabel, name+suffix)
+				if len(bound) > 0 {
+					b.Set("le", bound[0])
+				}
+				err = errors.Join(err, f.add(b.Labels(), value, m.GetTimestampMs()))
+			}
+			switch mf.GetType() {
+			case dto.MetricType_HISTOGRAM:
+				for _, bucket := range m.Histogram.Bucket {
+					le := strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64)
+					add("_bucket", float64(bucket.GetCumulativeCount()), le)
+				}
+				add("_sum", m.Histogram.GetSampleSum())
+				add("_count", float64(m.Histogram.GetSampleCount()))
+			case dto.MetricType_COUNTER:
+				add("", m.Counter.GetValue())
+			case dto.MetricType_GAUGE:
+				add("", m.Gauge.GetValue())
+			default:
+				add("", m.Untyped.GetValue())
+			}
+		}
+	}
+	return f, err
+}
+
+// readOpenMetrics returns what a page in OpenMetrics says.
+func readOpenMetrics(page []byte) (facts, error) {
+	f := newFacts()
+	p := textparse.NewOpenMetricsParser(page, labels.NewSymbolTable())
+	kinds, helps := map[string]string{}, map[string]string{}
+	for {
+		entry, err := p.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return f, err
+		}
+		switch entry {
+		case textparse.EntryType:
+			name, kind := p.Type()
+			kinds[string(name)] = string(kind)
+		case textparse.EntryHelp:
+			name, help := p.Help()
+			helps[string(name)] = string(help)
+		case textparse.EntrySeries:
+			var lset labels.Labels
+			p.Labels(&lset)
+			_, ts, value := p.Series()
+			stamp := int64(0)
+			if ts != nil {
+				stamp = *ts
+			}
+			if err := f.add(lset, value, stamp); err != nil {
+				return f, err
+			}
+		}
+	}
+	for name, kind := range kinds {
+		f.describe(name, kind, helps[name])
+	}
+	return f, nil
+}
+
+// differences lists what a page says and should not, and the other way round.
+func (f facts) differences(want facts) []string {
+	var list []string
+	for _, maps2 := range [][2]map[string]string{{f.series, want.series}, {f.families, want.families}} {
+		got, want := maps2[0], maps2[1]
+		keys := maps.Clone(got)
+		maps.Copy(keys, want)
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			g, served := got[key]
+			w, wanted := want[key]
+			switch {
+			case !wanted:
+				list = append(list, fmt.Sprintf("%s is %s and should not be there", key, g))
+			case !served:
+				list = append(list, fmt.Sprintf("%s is missing and should be %s", key, w))
+			case g != w:
+				list = append(list, fmt.Sprintf("%s is %s and should be %s", key, g, w))
+			}
+		}
+	}
+	const most = 12
+	if more := len(list) - most; more > 0 {
+		list = append(list[:most], fmt.Sprintf("and %d more differences", more))
+	}
+	return list
+}
+
+
+func compare(got []byte, read func([]byte) (facts, error), want facts, wantErr error) []string {
+	served, err := read(got)
+	if err := errors.Join(err, wantErr); err != nil {
+		return []string{err.Error()}
+	}
+	return served.differences(want)
+}

@@ -1,0 +1,244 @@
+package modeltest
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+)
+
+// expected is a page as it should be: its series in order, each once.
+type expected struct {
+	series []series
+	seen   map[string]bool
+}
+
+// add adds a series. The first of several with the same labels counts.
+func (e *expected) add(s series) {
+	if e.seen == nil {
+		e.seen = map[string]bool{}
+	}
+	if id := s.labels.String(); !e.seen[id] {
+		e.seen[id] = true
+		e.series = append(e.series, s)
+	}
+}
+
+// own is the HELP of the program's own families, which need only have some.
+const own = "(own)"
+
+// ownNames are names that upstream's families must not have.
+var ownNames = []string{
+	"clickhouse_postgres_up", "clickhouse_postgres_services",
+	"clickhouse_postgres_service_info", "clickhouse_postgres_service_state",
+	"clickhouse_postgres_service_created_timestamp_seconds", "clickhouse_postgres_service_storage_size_bytes",
+	"clickhouse_postgres_service_primary", "clickhouse_postgres_service_tags_info",
+	"clickhouse_postgres_service_setting", "clickhouse_postgres_service_up",
+	"clickhouse_postgres_service_metrics_last_success_timestamp_seconds",
+	"clickhouse_postgres_service_metrics_last_change_timestamp_seconds",
+}
+
+func reserved(name string) bool {
+	return slices.Contains(ownNames, name) || strings.HasPrefix(name, "clickhouse_postgres_exporter_")
+}
+
+// expect returns the page of one service, or of the organization if that is "".
+func (o *oracle) expect(service string) *expected {
+	e := &expected{}
+	ids := o.known()
+	if service != "" {
+		ids = []string{service}
+	}
+	for _, id := range ids {
+		o.addUpstream(e, id)
+		o.addInventory(e, id)
+	}
+	if service == "" {
+		if o.listTried || o.unconfirmed {
+			o.addUpstream(e, "")
+		}
+		o.addTotals(e)
+	}
+	for _, id := range ids {
+		o.addHealth(e, id)
+	}
+	return e
+}
+
+// addUpstream adds what upstream says of a service, labelled.
+func (o *oracle) addUpstream(e *expected, id string) {
+	m := o.fresh(id)
+	if m == nil {
+		return
+	}
+	for _, s := range m.series {
+		if reserved(s.name()) {
+			continue
+		}
+		b := labels.NewBuilder(s.labels)
+		for name, value := range o.inline(id) {
+			if s.labels.Get(name) == "" {
+				b.Set(name, value)
+			}
+		}
+		name := s.name()
+		lset, keep := o.relabel(b.Labels())
+		if !keep || reserved(lset.Get(model.MetricNameLabel)) {
+			continue
+		}
+		s.labels = lset
+		if s.name() != name {
+			s.family = s.name()
+		}
+		if s.stamp == 0 && o.config.timestamps {
+			s.stamp = m.changed.UnixMilli()
+		}
+		e.add(s)
+	}
+}
+
+// relabel applies the user's rules, and tells whether they keep the series.
+func (o *oracle) relabel(lset labels.Labels) (labels.Labels, bool) {
+	rules := o.config.rules()
+	if len(rules) == 0 {
+		return lset, true
+	}
+	b := labels.NewBuilder(lset)
+	if !relabel.ProcessBuilder(b, rules...) {
+		return lset, false
+	}
+	lset = b.Labels()
+	if !keepsScratch {
+		lset.Range(func(l labels.Label) {
+			if strings.HasPrefix(l.Name, "__") && l.Name != model.MetricNameLabel {
+				b.Del(l.Name)
+			}
+		})
+		lset = b.Labels()
+	}
+	return lset, lset.Get(model.MetricNameLabel) != ""
+}
+
+// inline returns the labels that a service's series get from the inventory.
+func (o *oracle) inline(id string) map[string]string {
+	s, ok := o.services[id]
+	if !ok {
+		return nil
+	}
+	all := map[string]string{
+		"name": s.name, "region": s.region, "size": s.size, "state": s.state, "provider": "aws",
+		"version": s.version, "ha-type": "none", "is-primary": strconv.FormatBool(s.primary),
+		"hostname": o.hostnames[id],
+	}
+	for key, value := range s.tags {
+		all["tag:"+key] = cmp.Or(value, "true")
+	}
+	chosen := map[string]string{}
+	for _, token := range o.config.enrich {
+		label := "postgres_" + strings.NewReplacer("-", "_", ":", "_").Replace(token)
+		if token == "name" {
+			label = "postgres_service_name"
+		}
+		chosen[label] = all[token]
+	}
+	return chosen
+}
+
+// addGauge adds a series of the program's own; pairs are label names and values.
+func (o *oracle) addGauge(e *expected, rules bool, name string, value float64, pairs ...string) {
+	b := labels.NewBuilder(labels.EmptyLabels()).Set(model.MetricNameLabel, name).Set("clickhouse_org", organizationID)
+	for i := 0; i < len(pairs); i += 2 {
+		b.Set(pairs[i], pairs[i+1])
+	}
+	lset, keep := b.Labels(), true
+	if rules {
+		lset, keep = o.relabel(lset)
+	}
+	if keep {
+		e.add(series{labels: lset, value: value, family: lset.Get(model.MetricNameLabel), kind: dto.MetricType_GAUGE, help: own})
+	}
+}
+
+// addInventory adds what the list and the calls for details say of a service.
+func (o *oracle) addInventory(e *expected, id string) {
+	s, ok := o.services[id]
+	if !ok {
+		return
+	}
+	add := func(name string, value float64, more ...string) {
+		pairs := append([]string{"postgres_service", id, "postgres_service_name", s.name}, more...)
+		o.addGauge(e, true, "clickhouse_postgres_service_"+name, value, pairs...)
+	}
+	add("info", 1, "postgres_provider", "aws", "postgres_region", s.region, "postgres_size", s.size,
+		"postgres_version", s.version, "postgres_ha_type", "none",
+		"postgres_is_primary", strconv.FormatBool(s.primary), "postgres_hostname", o.hostnames[id])
+	for _, state := range o.states {
+		add("state", truth(state == s.state), "state", state)
+	}
+	if !s.created.IsZero() {
+		add("created_timestamp_seconds", seconds(s.created))
+	}
+	if s.storage > 0 {
+		add("storage_size_bytes", s.storage*(1<<30))
+	}
+	add("primary", truth(s.primary))
+	if len(s.tags) > 0 {
+		var pairs []string
+		for key, value := range s.tags {
+			if value == "" {
+				pairs = append(pairs, "tagpresent_"+key, "true")
+			} else {
+				pairs = append(pairs, "tag_"+key, value)
+			}
+		}
+		add("tags_info", 1, pairs...)
+	}
+	for name, value := range o.settings[id] {
+		add("setting", value, "name", name)
+	}
+}
+
+// addTotals adds how many services are in which state.
+func (o *oracle) addTotals(e *expected) {
+	if o.listedAt.IsZero() {
+		return
+	}
+	counts := map[string]int{}
+	for _, state := range o.states {
+		counts[state] = 0
+	}
+	for _, s := range o.services {
+		counts[cmp.Or(s.state, "unknown")]++
+	}
+	for _, state := range slices.Sorted(maps.Keys(counts)) {
+		o.addGauge(e, true, "clickhouse_postgres_services", float64(counts[state]), "state", state)
+	}
+}
+
+// addHealth adds how it goes with reading a service's metrics. Rules have no say in it.
+func (o *oracle) addHealth(e *expected, id string) {
+	add := func(name string, value float64) {
+		o.addGauge(e, false, "clickhouse_postgres_service_"+name, value, "postgres_service", id, "postgres_service_name", o.name(id))
+	}
+	add("up", truth(o.up(id)))
+	if m := o.measured[id]; m != nil {
+		add("metrics_last_success_timestamp_seconds", seconds(m.page.at))
+		add("metrics_last_change_timestamp_seconds", seconds(m.changed))
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }

@@ -1,0 +1,162 @@
+package modeltest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+)
+
+// tester is what a [machine] reports to: a [*rapid.T] or a [*testing.T].
+type tester interface {
+	rapid.TB
+}
+
+// machine is upstream, some collectors that poll it, and an oracle for each.
+type machine struct {
+	t      tester
+	world  world
+	config config
+	ids    []string // of all services that there ever were
+	sides  []*side
+}
+
+// side is a collector, what it was answered, and what it should serve.
+type side struct {
+	upstream  upstream
+	budget    *api.Budget
+	collector *collector.Collector
+	oracle    *oracle
+	bugs      complaints
+	stop      func()
+}
+
+// newMachine starts the collectors. To be called in a synctest bubble, in which the
+// machine must be ended by end.
+func newMachine(t tester, w world, c config) *machine {
+	t.Helper()
+	m := &machine{t: t, world: w, config: c}
+	for _, options := range variants() {
+		s := &side{budget: budget(), oracle: newOracle(c)}
+		s.upstream = upstream{world: &m.world, troubles: map[string]trouble{}}
+		o, err := c.organization(&s.upstream, s.budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		options.Logger = s.bugs.logger()
+		options.Organizations = []collector.Organization{o}
+		if s.collector, err = collector.New(options); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error)
+		go func() { done <- s.collector.Run(ctx) }()
+		s.stop = func() {
+			cancel()
+			<-done
+		}
+		m.sides = append(m.sides, s)
+	}
+	for _, s := range w.listed {
+		m.ids = append(m.ids, s.id)
+	}
+	return m
+}
+
+func (m *machine) end() {
+	for _, s := range m.sides {
+		s.stop()
+	}
+}
+
+// pass lets time pass.
+func (m *machine) pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// disturb makes trouble for the next answers to a call.
+func (m *machine) disturb(call string, t trouble) {
+	for _, s := range m.sides {
+		s.upstream.mu.Lock()
+		s.upstream.troubles[call] = t
+		s.upstream.mu.Unlock()
+	}
+}
+
+// reload replaces the configuration.
+func (m *machine) reload(c config) {
+	m.t.Helper()
+	m.check() // what came before belongs to the old one
+	m.config = c
+	for _, s := range m.sides {
+		o, err := c.organization(&s.upstream, s.budget)
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		if err := s.collector.Apply([]collector.Organization{o}); err != nil {
+			m.t.Fatal(err)
+		}
+		s.oracle.reload(c)
+	}
+	synctest.Wait()
+}
+
+// check compares all pages of all collectors with what the oracles say.
+func (m *machine) check() {
+	m.t.Helper()
+	synctest.Wait()
+	for n, s := range m.sides {
+		for _, a := range s.upstream.take() {
+			s.oracle.take(a)
+			m.t.Log(a)
+		}
+		if bugs := s.bugs.all(); bugs != "" {
+			m.t.Fatalf("collector %d says:\n%s", n, bugs)
+		}
+		bad := s.checkPage("", "")
+		for _, id := range append([]string{""}, m.ids...) {
+			if len(bad) == 0 { // one page that is wrong tells enough
+				bad = s.checkPage(organizationID, id)
+			}
+		}
+		if len(bad) > 0 {
+			m.t.Fatalf("collector %d at %s:\n%s", n, time.Now().UTC().Format("15:04:05.000"), strings.Join(bad, "\n"))
+		}
+	}
+}
+
+// checkPage returns what is wrong with a page.
+func (s *side) checkPage(org, service string) (bad []string) {
+	what := strings.Trim("page "+org+"/"+service, "/")
+	text, openMetrics, status := serve(s.collector, org, service)
+	want := served
+	if org != "" {
+		want = s.oracle.status(service)
+	}
+	if status != want {
+		return []string{fmt.Sprintf("%s is %s and should be %s", what, status, want)}
+	}
+	if status != served {
+		return nil
+	}
+	e := s.oracle.expect(service)
+	facts, err := e.textFacts()
+	for _, line := range compare(text, readText, facts, err) {
+		bad = append(bad, what+", text: "+line)
+	}
+	if bad != nil {
+		return bad // OpenMetrics will say the same
+	}
+	facts, err = e.openMetricsFacts()
+	for _, line := range compare(openMetrics, readOpenMetrics, facts, err) {
+		bad = append(bad, what+", OpenMetrics: "+line)
+	}
+	return bad
+}

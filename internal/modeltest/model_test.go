@@ -1,0 +1,308 @@
+package modeltest
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"pgregory.net/rapid"
+)
+
+var steps atomic.Int64
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	if !given {
+		if err := flag.Set("rapid.checks", "12"); err != nil { // for every commit
+			panic(err)
+		}
+	}
+	defer func() { fmt.Printf("model: %d steps\n", steps.Load()) }()
+	if code := m.Run(); code != 0 {
+		fmt.Printf("model: %d steps\n", steps.Load())
+		os.Exit(code)
+	}
+	if err := goleak.Find(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func TestModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			e := &events{machine: newMachine(t, drawWorld(t), config{enrich: []string{"region", "size", "state"}})}
+			defer e.end()
+			actions := rapid.StateMachineActions(e)
+			delete(actions, "Check")
+			t.Repeat(actions)
+		})
+	})
+}
+
+// events are what may happen, in the shape that rapid wants: one method each.
+type events struct{ *machine }
+
+// Check is called after each event.
+func (e *events) Check(t *rapid.T) {
+	steps.Add(1)
+	e.t = t
+	e.check()
+}
+
+func id(n int) string { return fmt.Sprintf("5e7v1ce0-0000-4000-8000-00000000000%d", n) }
+
+const mostServices = 6
+
+func drawService(t *rapid.T, id string) service {
+	s := service{
+		id: id, created: time.Unix(1_700_000_000, 0).UTC(), primary: true, storage: 118, hostname: id + ".test",
+	}
+	change(t, &s)
+	return s
+}
+
+// change gives a service other facts.
+func change(t *rapid.T, s *service) {
+	s.name = rapid.SampledFrom([]string{"orders", "users", "scratch"}).Draw(t, "name")
+	s.region = rapid.SampledFrom([]string{"us-east-1", "eu-west-1", ""}).Draw(t, "region")
+	s.size = rapid.SampledFrom([]string{"small", "large"}).Draw(t, "size")
+	s.version = rapid.SampledFrom([]string{"17", "18"}).Draw(t, "version")
+	s.primary = rapid.Bool().Draw(t, "primary")
+	s.tags = rapid.SampledFrom([]map[string]string{
+		nil, {"team": "a"}, {"team": "b", "pci": ""}, {"team": "", "env": "x"},
+	}).Draw(t, "tags")
+	drawState(t, s)
+}
+
+func drawState(t *rapid.T, s *service) {
+	s.state = rapid.SampledFrom([]string{
+		"running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
+	}).Draw(t, "state")
+}
+
+func drawWorld(t *rapid.T) world {
+	w := world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+	for n := range rapid.IntRange(0, 4).Draw(t, "services") {
+		w.listed = append(w.listed, drawService(t, id(n)))
+	}
+	w.catchUp()
+	return w
+}
+
+// pick returns one of the services that the list has.
+func (e *events) pick(t *rapid.T) *service {
+	if len(e.world.listed) == 0 {
+		t.Skip("there is none")
+	}
+	return &e.world.listed[rapid.IntRange(0, len(e.world.listed)-1).Draw(t, "service")]
+}
+
+// pickMeasured returns one of the services that the pages have.
+func (e *events) pickMeasured(t *rapid.T) *measured {
+	if len(e.world.measured) == 0 {
+		t.Skip("there is none")
+	}
+	return &e.world.measured[rapid.IntRange(0, len(e.world.measured)-1).Draw(t, "service")]
+}
+
+// Create adds a service to the list, maybe one that was there before.
+func (e *events) Create(t *rapid.T) {
+	id := id(rapid.IntRange(0, mostServices-1).Draw(t, "number"))
+	if e.world.find(id) != nil {
+		t.Skip("there is one")
+	}
+	e.world.listed = append(e.world.listed, drawService(t, id))
+	if !slices.Contains(e.ids, id) {
+		e.ids = append(e.ids, id)
+	}
+}
+
+// Delete removes a service from the list.
+func (e *events) Delete(t *rapid.T) {
+	s := e.pick(t)
+	i := slices.IndexFunc(e.world.listed, func(o service) bool { return o.id == s.id })
+	e.world.listed = slices.Delete(e.world.listed, i, i+1)
+}
+
+// Change renames, moves, resizes and retags a service.
+func (e *events) Change(t *rapid.T) { change(t, e.pick(t)) }
+
+// Restart gives a service another state.
+func (e *events) Restart(t *rapid.T) { drawState(t, e.pick(t)) }
+
+// Shuffle gives the list another order, and maybe a service twice.
+func (e *events) Shuffle(t *rapid.T) {
+	s := *e.pick(t)
+	slices.Reverse(e.world.listed)
+	if rapid.Bool().Draw(t, "twice") && len(e.world.listed) < mostServices {
+		s = s.clone()
+		s.size = "twice"
+		e.world.listed = append(e.world.listed, s)
+	}
+}
+
+// Refresh makes the pages catch up with the list.
+func (e *events) Refresh(*rapid.T) { e.world.catchUp() }
+
+// Renew gives the pages other values.
+func (e *events) Renew(*rapid.T) { e.world.refresh++ }
+
+// Appear makes the pages have a service that the list has not.
+func (e *events) Appear(t *rapid.T) {
+	id := id(rapid.IntRange(0, mostServices-1).Draw(t, "number"))
+	if e.world.findMeasured(id) != nil {
+		t.Skip("there is one")
+	}
+	e.world.measured = append(e.world.measured, measured{id: id, name: "unknown"})
+	e.world.refresh++
+	if !slices.Contains(e.ids, id) {
+		e.ids = append(e.ids, id)
+	}
+}
+
+// Vanish makes the pages lose a service that the list may have.
+func (e *events) Vanish(t *rapid.T) {
+	m := e.pickMeasured(t)
+	e.world.measured = slices.DeleteFunc(e.world.measured, func(o measured) bool { return o.id == m.id })
+	e.world.refresh++
+}
+
+// Cover makes the organization's page leave services out, and have others again.
+func (e *events) Cover(t *rapid.T) {
+	id := e.pickMeasured(t).id
+	e.world.uncovered[id] = !e.world.uncovered[id]
+}
+
+// Rearrange changes which series the pages have and what they say of them.
+func (e *events) Rearrange(t *rapid.T) {
+	m := e.pickMeasured(t)
+	e.world.refresh++
+	switch rapid.SampledFrom([]string{"without", "twice", "region", "reserved", "stray", "reversed", "unnamed", "help"}).Draw(t, "what") {
+	case "without":
+		all := families(0)
+		name := all[rapid.IntRange(0, len(all)-1).Draw(t, "family")].name
+		m.without = maps.Clone(m.without)
+		if m.without == nil {
+			m.without = map[string]bool{}
+		}
+		m.without[name] = !m.without[name]
+	case "twice":
+		m.twice = !m.twice
+	case "region":
+		m.region = rapid.SampledFrom([]string{"", "upstream"}).Draw(t, "region")
+	case "reserved":
+		m.reserved = !m.reserved
+	case "stray":
+		m.stray = !m.stray
+	case "reversed":
+		e.world.reversed = !e.world.reversed
+	case "unnamed":
+		e.world.unnamed = !e.world.unnamed
+	case "help":
+		e.world.help++
+	}
+}
+
+// Garble makes the pages invalid, or valid again.
+func (e *events) Garble(*rapid.T) { e.world.garbage = !e.world.garbage }
+
+// Set changes a setting of a service.
+func (e *events) Set(t *rapid.T) {
+	e.world.settings[e.pick(t).id] = rapid.SampledFrom([]map[string]any{
+		nil, {"max_connections": 500, "work_mem": "64MB"}, {"max_connections": "100"},
+	}).Draw(t, "settings")
+}
+
+// Disturb makes trouble for the next answers.
+func (e *events) Disturb(t *rapid.T) {
+	call := rapid.SampledFrom([]string{callList, callPage, callPage, callOwn, callHostname}).Draw(t, "call")
+	kinds := []string{troubleCut, troubleEmpty, troubleHTML, "429", "503", "400", "404", "403"}
+	e.disturb(call, trouble{
+		left: rapid.IntRange(1, 6).Draw(t, "times"),
+		kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
+	})
+}
+
+// Delay holds the next answer to a call back while others are given.
+func (e *events) Delay(t *rapid.T) {
+	e.disturb(rapid.SampledFrom([]string{callList, callPage, callOwn}).Draw(t, "call"), trouble{
+		left: 1, late: time.Duration(rapid.IntRange(1, 90).Draw(t, "seconds"))*time.Second + 333*time.Millisecond,
+	})
+}
+
+// Pass lets some seconds or minutes pass.
+func (e *events) Pass(t *rapid.T) {
+	e.pass(time.Duration(rapid.IntRange(1, 120).Draw(t, "seconds")) * time.Second)
+}
+
+// PassLong lets so much time pass that what is not renewed expires.
+func (e *events) PassLong(t *rapid.T) {
+	e.pass(time.Duration(rapid.IntRange(2, 22).Draw(t, "minutes")) * time.Minute)
+}
+
+// Reload replaces a part of the configuration.
+func (e *events) Reload(t *rapid.T) {
+	c := e.config.clone()
+	switch rapid.SampledFrom([]string{"rules", "enrich", "selection", "shards", "timestamps", "settings"}).Draw(t, "what") {
+	case "rules":
+		c.ruleTexts = rapid.SliceOfNDistinct(rapid.SampledFrom(ruleMenu), 0, 3, rapid.ID[string]).Draw(t, "rules")
+	case "enrich":
+		c.enrich = rapid.SampledFrom(enrichMenu).Draw(t, "enrich")
+	case "selection":
+		c.selection = rapid.SampledFrom(selectionMenu).Draw(t, "selection")
+	case "shards":
+		c.shardIndex, c.shardCount = 0, 0
+		if rapid.Bool().Draw(t, "shards") {
+			c.shardIndex, c.shardCount = rapid.IntRange(0, 1).Draw(t, "index"), 2
+		}
+	case "timestamps":
+		c.timestamps = !c.timestamps
+	case "settings":
+		c.settings = !c.settings
+	}
+	e.reload(c)
+}
+
+var ruleMenu = []string{
+	"{source_labels: [__name__], regex: PostgresServer_Disk.*, action: drop}",
+	"{source_labels: [__name__], regex: 'PostgresServer_.*|clickhouse_postgres_service_(info|state)', action: keep}",
+	"{source_labels: [postgres_state], regex: stopped, action: drop}",
+	"{regex: device, action: labeldrop}",
+	"{regex: postgres_service, action: labeldrop}",
+	"{regex: 'postgres_(region|size)', replacement: 'pg_$1', action: labelmap}",
+	"{source_labels: [postgres_region, postgres_size], separator: /, target_label: place}",
+	"{source_labels: [__name__], regex: PostgresServer_OldConnections, target_label: __name__, replacement: PostgresServer_Connections}",
+	"{source_labels: [__name__], regex: PostgresServer_Plain, target_label: __name__, replacement: ''}",
+	"{source_labels: [__name__], regex: PostgresServer_Plain, target_label: __name__, replacement: clickhouse_postgres_service_info}",
+	"{source_labels: [postgres_service_name], target_label: __tmp}",
+	"{source_labels: [__tmp], target_label: copy}",
+	"{source_labels: [postgres_service_name], action: lowercase, target_label: postgres_service_name}",
+}
+
+var enrichMenu = [][]string{
+	nil,
+	{"region", "size", "state"},
+	{"name", "version", "ha-type", "is-primary", "provider"},
+	{"hostname", "state"},
+	{"tag:team", "tag:pci", "size"},
+}
+
+var selectionMenu = []*selection{
+	nil,
+	nil,
+	{include: []filter{{tags: map[string]string{"team": "a|b"}}}},
+	{include: []filter{{region: "us-.*"}, {state: "running"}}},
+	{exclude: []filter{{name: "scratch"}}},
+	{exclude: []filter{{ids: []string{id(0)}}, {state: "stopped"}}},
+	{include: []filter{{ids: []string{id(1), id(2)}}}},
+	{include: []filter{{ids: []string{id(0)}}}},
+}

@@ -1,0 +1,371 @@
+package modeltest
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Promises of the package comment of collector.
+const (
+	tombstoneAge = 5 * time.Minute // pages may lag behind the list by so much
+	emptyGrace   = 3 * time.Minute // for services that have just started
+)
+
+// oracle takes in upstream's answers one after the other and says what should be
+// served of them.
+type oracle struct {
+	config config
+
+	// The list.
+	listed      []service // the latest that was believed
+	listedAt    time.Time // zero before the first
+	unconfirmed bool      // the latest list was empty, and is not believed yet
+	listTried   bool
+	listOK      bool // the latest one
+	// What follows from it and the configuration.
+	services     map[string]service   // to be exported, by id
+	excluded     map[string]bool      // of the list, but not to be exported
+	tombstones   map[string]time.Time // when a service left the list
+	runningSince map[string]time.Time // of those that were seen to start
+	states       []string             // all there were so far
+
+	// Metrics.
+	page       answer             // the latest good one of the organization
+	pageOK     bool               // so was the latest one
+	measured   map[string]*sample // the newest of each service, "" for series of none
+	failed     map[string]bool    // services whose own page could not be had
+	measuredAt time.Time          // when any page last was good
+
+	hostnames map[string]string
+	settings  map[string]map[string]float64
+}
+
+// sample is what a page says of a service.
+type sample struct {
+	page    answer
+	series  []series
+	changed time.Time // when the values were first seen
+}
+
+func newOracle(c config) *oracle {
+	return &oracle{
+		config:   c,
+		services: map[string]service{}, excluded: map[string]bool{}, tombstones: map[string]time.Time{},
+		runningSince: map[string]time.Time{},
+		states: []string{
+			"creating", "deleting", "finalizing_restore", "replaying_wal", "restarting",
+			"restoring_backup", "running", "stopped", "unavailable",
+		},
+		measured: map[string]*sample{}, failed: map[string]bool{},
+		hostnames: map[string]string{}, settings: map[string]map[string]float64{},
+	}
+}
+
+func (a answer) good() bool { return a.status == http.StatusOK && !a.cut && a.body != "<html>" }
+
+// take takes in an answer.
+func (o *oracle) take(a answer) {
+	o.expire(a.at)
+	defer o.forgetPage()
+	switch a.call {
+	case callList:
+		o.takeList(a)
+	case callPage:
+		o.takePage(a)
+	case callOwn:
+		o.takeOwn(a)
+	case callHostname:
+		if _, ok := o.services[a.service]; ok && a.good() {
+			o.hostnames[a.service] = parseService(a.body).hostname
+		}
+	case callSettings:
+		if _, ok := o.services[a.service]; ok && a.good() {
+			o.settings[a.service] = parseSettings(a.body)
+		}
+	}
+}
+
+// takeList takes in a list. One that fails changes nothing; one that is empty after one
+// that was not has to be confirmed by the next.
+func (o *oracle) takeList(a answer) {
+	if !a.good() {
+		o.listTried, o.listOK = true, false
+		return
+	}
+	list := parseList(a.body)
+	if len(list) == 0 && len(o.listed) > 0 && !o.unconfirmed {
+		o.unconfirmed = true
+		return
+	}
+	o.listTried, o.listOK, o.unconfirmed = true, true, false
+	first := o.listedAt.IsZero()
+	o.listed, o.listedAt = list, a.at
+	o.settle(a.at, first)
+}
+
+// reload replaces the configuration.
+func (o *oracle) reload(c config) {
+	now := time.Now()
+	o.expire(now)
+	defer o.forgetPage()
+	o.config = c
+	if !c.settings {
+		clear(o.settings)
+		if !slices.Contains(c.enrich, "hostname") {
+			clear(o.hostnames)
+		}
+	}
+	if !o.listedAt.IsZero() {
+		o.settle(now, false)
+	}
+}
+
+// expire forgets services of which there was nothing but metrics that are too old.
+func (o *oracle) expire(now time.Time) {
+	for id, m := range o.measured {
+		if _, listed := o.services[id]; !listed && tooOld(m.page, now) {
+			o.forget(id)
+		}
+	}
+}
+
+// forgetPage forgets that the organization's page is well once it is asked for no more,
+// since there is one service, or since the user wrote down ids.
+func (o *oracle) forgetPage() {
+	if !upStands && (o.config.namesIDs() || !o.listedAt.IsZero() && len(o.services) < 2) {
+		o.pageOK = false
+	}
+}
+
+func tooOld(page answer, now time.Time) bool { return now.Sub(page.at) >= maxAge }
+
+// settle works out what the list and the configuration mean together.
+func (o *oracle) settle(now time.Time, first bool) {
+	before := o.services
+	o.services, o.excluded = map[string]service{}, map[string]bool{}
+	for _, s := range o.listed {
+		if !o.config.selects(s) {
+			o.excluded[s.id] = true
+			continue
+		}
+		o.services[s.id] = s
+		delete(o.tombstones, s.id)
+		if s.state != "" && !slices.Contains(o.states, s.state) {
+			o.states = append(o.states, s.state)
+		}
+		switch old, known := before[s.id]; {
+		case s.state != "running":
+			delete(o.runningSince, s.id)
+		case !first && (!known || old.state != "running"):
+			o.runningSince[s.id] = o.listedAt
+		}
+	}
+	for id := range before {
+		if _, stays := o.services[id]; stays {
+			continue
+		}
+		delete(o.runningSince, id)
+		o.forget(id)
+		if !o.excluded[id] {
+			o.tombstones[id] = o.listedAt
+		}
+	}
+	for id, m := range o.measured {
+		if !o.exports(id, m.page.at) {
+			o.forget(id)
+		}
+	}
+	// What is wanted from now on may be on the page that is held.
+	if o.page.call != "" && !tooOld(o.page, now) {
+		for id, list := range byService(parsePage(o.page.body)) {
+			if o.measured[id] == nil && o.exports(id, o.page.at) {
+				o.measured[id] = &sample{page: o.page, series: list, changed: o.page.at}
+			}
+		}
+	}
+}
+
+func (o *oracle) forget(id string) {
+	delete(o.measured, id)
+	delete(o.failed, id)
+	delete(o.hostnames, id)
+	delete(o.settings, id)
+}
+
+// exports tells whether series of a service, from a page of that time, are wanted.
+func (o *oracle) exports(id string, at time.Time) bool {
+	if _, known := o.services[id]; known {
+		return true
+	}
+	if left, ok := o.tombstones[id]; o.excluded[id] || ok && at.Before(left.Add(tombstoneAge)) {
+		return false
+	}
+	if id == "" {
+		return o.config.shardIndex == 0
+	}
+	if o.listedAt.IsZero() && o.config.namesIDs() {
+		return o.config.selects(service{id: id})
+	}
+	return o.config.selection == nil && o.config.owns(id)
+}
+
+// takePage takes in the organization's page.
+func (o *oracle) takePage(a answer) {
+	list, err := tryParsePage(a.body)
+	o.pageOK = a.good() && err == nil && (len(list) > 0 || o.mayBeEmpty(a.at))
+	if !o.pageOK {
+		return
+	}
+	o.page, o.measuredAt = a, a.at
+	groups := byService(list)
+	for id, list := range groups {
+		if o.exports(id, a.at) {
+			o.measure(id, a, list)
+			delete(o.failed, id)
+		}
+	}
+	// What the list does not know lives only as long as upstream names it.
+	for id := range o.measured {
+		_, known := o.services[id]
+		if _, named := groups[id]; !named && !known {
+			o.forget(id)
+		}
+	}
+}
+
+// mayBeEmpty tells whether a page without series is believable: only if all services
+// that run have just been started, and have no series yet.
+func (o *oracle) mayBeEmpty(at time.Time) bool {
+	for _, s := range o.services {
+		if s.state == "running" && !o.justStarted(s.id, at) {
+			return false
+		}
+	}
+	return !o.listedAt.IsZero()
+}
+
+func (o *oracle) justStarted(id string, at time.Time) bool {
+	since, ok := o.runningSince[id]
+	return ok && at.Sub(since) < emptyGrace && o.measured[id] == nil
+}
+
+// takeOwn takes in the page of one service, which has whatever it says.
+func (o *oracle) takeOwn(a answer) {
+	s, known := o.services[a.service]
+	if !known && !o.listedAt.IsZero() {
+		return // it has gone meanwhile
+	}
+	list, err := tryParsePage(a.body)
+	empty := len(list) == 0 && known && s.state == "running" && (!graceOnOwnPage || !o.justStarted(a.service, a.at))
+	if !a.good() || err != nil || empty {
+		o.failed[a.service] = true
+		return
+	}
+	delete(o.failed, a.service)
+	o.measuredAt = a.at
+	if len(list) > 0 {
+		o.measure(a.service, a, list)
+	}
+}
+
+// measure makes series the newest of a service.
+func (o *oracle) measure(id string, page answer, list []series) {
+	next := &sample{page: page, series: list, changed: page.at}
+	if old := o.measured[id]; old != nil && !tooOld(old.page, page.at) && slices.EqualFunc(old.series, list, series.equal) {
+		next.changed = old.changed
+	}
+	o.measured[id] = next
+}
+
+// fresh returns what is to be served of the service's metrics now, nil if nothing is.
+func (o *oracle) fresh(id string) *sample {
+	if m := o.measured[id]; m != nil && !tooOld(m.page, time.Now()) {
+		return m
+	}
+	return nil
+}
+
+// up tells whether the latest request for the service's metrics brought them.
+func (o *oracle) up(id string) bool {
+	m := o.fresh(id)
+	if m == nil {
+		return false
+	}
+	if m.page.call == callOwn {
+		return !o.failed[id]
+	}
+	return o.pageOK && m.page.at.Equal(o.page.at)
+}
+
+// known returns the sorted ids of all services that there is something to say of.
+func (o *oracle) known() []string {
+	if !o.listTried && !o.unconfirmed {
+		return nil // no series appears without the labels that the list will bring
+	}
+	ids := slices.Collect(maps.Keys(o.services))
+	for id := range o.measured {
+		if _, listed := o.services[id]; !listed && id != "" && o.fresh(id) != nil {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// name returns what a service is called.
+func (o *oracle) name(id string) string {
+	if s, ok := o.services[id]; ok {
+		return s.name
+	}
+	if m := o.measured[id]; m != nil && len(m.series) > 0 {
+		return m.series[0].labels.Get("postgres_service_name")
+	}
+	return ""
+}
+
+// mute tells whether no service can have metrics.
+func (o *oracle) mute() bool {
+	for _, s := range o.services {
+		if s.state != "creating" && s.state != "deleting" {
+			return false
+		}
+	}
+	return !o.listedAt.IsZero()
+}
+
+// status tells which answer the page of a service gets, or of the organization if that
+// is "".
+func (o *oracle) status(service string) string {
+	if service == "" {
+		switch {
+		case o.mute() && o.listOK, !o.measuredAt.IsZero() && time.Since(o.measuredAt) < maxAge:
+			return served
+		}
+		return unavailable
+	}
+	if !slices.Contains(o.known(), service) {
+		if o.listedAt.IsZero() {
+			return unavailable
+		}
+		return notFound
+	}
+	s, listed := o.services[service]
+	idle := listed && s.state != "running" && o.measured[service] == nil && time.Since(o.listedAt) < maxAge
+	if o.fresh(service) != nil || idle {
+		return served
+	}
+	return unavailable
+}
+
+// byService divides the organization's page.
+func byService(list []series) map[string][]series {
+	groups := map[string][]series{}
+	for _, s := range list {
+		id := strings.Clone(s.labels.Get("postgres_service"))
+		groups[id] = append(groups[id], s)
+	}
+	return groups
+}

@@ -1,0 +1,213 @@
+package modeltest
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// service is a Postgres service as upstream's list tells of it.
+type service struct {
+	id, name, region, size, state, version, hostname string
+
+	primary bool
+	storage float64 // GiB
+	created time.Time
+	tags    map[string]string
+}
+
+func (s service) clone() service {
+	s.tags = maps.Clone(s.tags)
+	return s
+}
+
+// world is what upstream would answer. Its list and its pages may disagree: pages are
+// renewed once a minute, and not at the same moment.
+type world struct {
+	listed   []service
+	measured []measured
+	settings map[string]map[string]any // by service
+
+	uncovered map[string]bool // services that the organization's page leaves out
+	refresh   int             // counts the times that upstream's values have changed
+	reversed  bool            // the page has its services in the other order
+	unnamed   bool            // it has series of no service
+	help      int             // which HELP texts and types the pages have
+	garbage   bool            // they have a line that is none
+}
+
+// measured is a service as the pages tell of it.
+type measured struct {
+	id, name string
+	without  map[string]bool // families that it does not have
+	twice    bool            // a series comes twice, with two values
+	region   string          // a label of upstream's own that the inventory has too, "" for none
+	reserved bool            // a family has one of the exporter's names
+	stray    bool            // its own page has a series that names no service
+	empty    bool            // there are no series of it
+}
+
+// family is one metric as pages tell of it.
+type family struct {
+	name, kind string
+	labels     []string // of each of its series
+}
+
+// families are those of a service's page.
+func families(help int) []family {
+	kind := func(k ...string) string { return k[help%len(k)] }
+	return []family{
+		{"PostgresServer_CPUSeconds_Total", "counter", []string{`mode="user"`, `mode="system"`}},
+		{"PostgresServer_DiskBytes", kind("gauge", "untyped"), []string{`device="a",empty=""`, `device="b"`}},
+		{"PostgresServer_OldConnections", kind("gauge", "gauge", "counter"), []string{""}},
+		{"PostgresServer_Connections", "untyped", []string{""}},
+		{"PostgresServer_queries_total", kind("counter", "counter", "gauge"), []string{`text="a \"b\" \\ c\nd"`}},
+		{"PostgresServer_Latency", "histogram", []string{""}},
+		{"PostgresServer_Plain", "", []string{""}},
+	}
+}
+
+// page writes the organization's page, or that of one service.
+func (w *world) page(own string) string {
+	services := slices.Clone(w.measured)
+	if w.reversed {
+		slices.Reverse(services)
+	}
+	services = slices.DeleteFunc(services, func(m measured) bool {
+		return m.empty || own != "" && m.id != own || own == "" && w.uncovered[m.id]
+	})
+	var b strings.Builder
+	line := func(f family, suffix, labels string, value any) {
+		if labels = strings.Trim(labels, ","); labels != "" {
+			labels = "{" + labels + "}"
+		}
+		fmt.Fprintf(&b, "%s%s%s %v\n", f.name, suffix, labels, value)
+	}
+	for n, f := range families(w.help) {
+		if f.kind != "" {
+			fmt.Fprintf(&b, "# HELP %s Text %d of it.\n# TYPE %s %s\n", f.name, w.help, f.name, f.kind)
+		}
+		for _, m := range services {
+			if m.without[f.name] {
+				continue
+			}
+			ids := fmt.Sprintf("clickhouse_org=%q,postgres_service=%q,postgres_service_name=%q", organizationID, m.id, m.name)
+			if m.region != "" {
+				ids += fmt.Sprintf(",postgres_region=%q", m.region)
+			}
+			for i, labels := range f.labels {
+				value := float64(w.refresh*1000+n*10+i) + float64(len(m.id))/8 + float64(m.id[len(m.id)-1])/1000
+				if f.kind == "histogram" {
+					count := w.refresh + n
+					line(f, "_bucket", ids+`,le="0.5"`, count/2)
+					line(f, "_bucket", ids+`,le="+Inf"`, count)
+					line(f, "_sum", ids, value)
+					line(f, "_count", ids, count)
+					continue
+				}
+				line(f, "", labels+","+ids, value)
+				if m.twice && n == 1 {
+					line(f, "", labels+","+ids, value+0.5)
+				}
+			}
+			if m.reserved && n == 2 {
+				line(family{name: "clickhouse_postgres_service_up"}, "", ids, w.refresh)
+				line(family{name: "clickhouse_postgres_exporter_mine"}, "", ids, w.refresh)
+			}
+			if own != "" && m.stray && n == 6 {
+				line(f, "", `stray="1"`, w.refresh)
+			}
+		}
+		if own == "" && w.unnamed && n == 6 {
+			line(f, "", fmt.Sprintf("clickhouse_org=%q", organizationID), w.refresh)
+		}
+	}
+	if w.garbage {
+		b.WriteString("this is no {line\n")
+	}
+	return b.String()
+}
+
+// envelope writes an answer of the JSON API.
+func envelope(result any) string {
+	text, err := json.Marshal(map[string]any{"status": 200, "requestId": "r", "result": result})
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func (s service) wire() map[string]any {
+	tags := []map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(s.tags)) {
+		tags = append(tags, map[string]string{"key": key, "value": s.tags[key]})
+	}
+	return map[string]any{
+		"id": s.id, "name": s.name, "provider": "aws", "region": s.region, "size": s.size,
+		"postgresVersion": s.version, "haType": "none", "state": s.state, "isPrimary": s.primary,
+		"storageSize": s.storage, "createdAt": s.created.Format(time.RFC3339), "tags": tags,
+		"hostname": s.hostname,
+	}
+}
+
+// list writes the list of services.
+func (w *world) list() string {
+	list := []map[string]any{}
+	for _, s := range w.listed {
+		list = append(list, s.wire())
+	}
+	return envelope(list)
+}
+
+// detail writes the answer to the calls for one service that are no pages. ok is false
+// if there is no such service.
+func (w *world) detail(id, call string) (text string, ok bool) {
+	i := slices.IndexFunc(w.listed, func(s service) bool { return s.id == id })
+	if i < 0 {
+		return "", false
+	}
+	if call == callHostname {
+		return envelope(w.listed[i].wire()), true
+	}
+	return envelope(map[string]any{"pgConfig": w.settings[id], "pgBouncerConfig": map[string]any{"max": 7}}), true
+}
+
+func (w *world) find(id string) *service {
+	for i := range w.listed {
+		if w.listed[i].id == id {
+			return &w.listed[i]
+		}
+	}
+	return nil
+}
+
+func (w *world) findMeasured(id string) *measured {
+	for i := range w.measured {
+		if w.measured[i].id == id {
+			return &w.measured[i]
+		}
+	}
+	return nil
+}
+
+// catchUp makes the pages tell of the services that the list has, those that have
+// series.
+func (w *world) catchUp() {
+	var now []measured
+	for _, s := range w.listed {
+		m := measured{id: s.id}
+		if old := w.findMeasured(s.id); old != nil {
+			m = *old
+		}
+		m.name = s.name
+		m.empty = s.state != "running"
+		now = append(now, m)
+	}
+	slices.SortFunc(now, func(a, b measured) int { return cmp.Compare(a.id, b.id) })
+	w.measured = now
+	w.refresh++
+}
