@@ -62,6 +62,26 @@ func (p *poller) setInventory(list []api.Service, readAt time.Time) {
 		delete(st.tombstones, id)
 		p.service(id).entry = entry
 	}
+	p.applyToHeld()
+	if last == nil || !maps.Equal(last.Counts, st.inventory.Counts) || st.totalsRules != p.ownRules || p.c.noMemo {
+		st.totals, st.totalsRules = p.expose(inventoryTotals(p.label(), st.inventory), st.totals), p.ownRules
+	}
+
+	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
+	for _, id := range st.inventory.IDs {
+		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(st.inventory.Services[id].State)})
+	}
+	st.planner.SetServices(time.Now(), planned, total)
+}
+
+// applyToHeld applies the configuration and the inventory to the metrics that are held.
+func (p *poller) applyToHeld() {
+	st := p.state
+	for id, s := range st.services {
+		if !p.exports(id, s.fetchedAt) {
+			p.forget(id)
+		}
+	}
 	for id, m := range st.page {
 		if !p.exports(id, st.pageAt) {
 			continue
@@ -74,15 +94,6 @@ func (p *poller) setInventory(list []api.Service, readAt time.Time) {
 	for _, s := range st.services {
 		p.derive(s)
 	}
-	if last == nil || !maps.Equal(last.Counts, st.inventory.Counts) || st.totalsRules != p.ownRules || p.c.noMemo {
-		st.totals, st.totalsRules = p.expose(inventoryTotals(p.label(), st.inventory), st.totals), p.ownRules
-	}
-
-	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
-	for _, id := range st.inventory.IDs {
-		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(st.inventory.Services[id].State)})
-	}
-	st.planner.SetServices(time.Now(), planned, total)
 }
 
 // dropServices forgets the services that the inventory does not have any more; last
@@ -99,11 +110,6 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 				st.tombstones[id] = now
 				delete(st.page, id)
 			}
-		}
-	}
-	for id, s := range st.services {
-		if st.inventory.Services[id] == nil && !p.exports(id, s.fetchedAt) {
-			p.forget(id)
 		}
 	}
 	for id, left := range st.tombstones {

@@ -146,6 +146,8 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 	p.state.planner.Reconfigure(p.plan())
 	if p.state.inventory != nil {
 		p.setInventory(p.state.listed, p.state.inventory.ReadAt)
+	} else {
+		p.applyToHeld()
 	}
 	p.publish(now)
 }

@@ -52,10 +52,11 @@ type place struct {
 }
 
 func newBound(text string) float64 {
-	if f, err := strconv.ParseFloat(text, 64); err == nil {
-		return f
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return math.NaN()
 	}
-	return math.NaN()
+	return f
 }
 
 // key tells which samples are of one family. Simple families of a name are one,

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/model"
 )
 
 // Part is a block as a document takes it in.
@@ -170,12 +169,4 @@ func (d *Document) sample(part int32, p *point) (sample, []byte) {
 		s.timestamp = from.Timestamp.UnixMilli()
 	}
 	return s, m.value(s)
-}
-
-// typeName returns a type as the text format writes it.
-func typeName(t model.MetricType) string {
-	if t == "" {
-		return "untyped"
-	}
-	return string(t)
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"mime"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
@@ -77,15 +77,17 @@ func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
 		// Prometheus's parser takes some of these for the end of the page.
 		return nil, newParseError(body, i, errors.New("unexpected zero byte"))
 	}
-	if !openMetrics {
-		body, page.Downgraded = withKnownTypes(body)
-	}
-	page.Groups = p.readKnown(body)
-	if page.Groups == nil {
-		var err error
-		if page.Groups, err = p.read(body); err != nil {
+	if page.Groups = p.readKnown(body); page.Groups == nil {
+		groups, err := p.read(body)
+		if err != nil && !openMetrics {
+			if body, page.Downgraded = withKnownTypes(body); page.Downgraded > 0 {
+				groups, err = p.read(body)
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
+		page.Groups = groups
 	}
 	p.settle(page.Groups)
 	p.forgetAllBut(page.Groups)
@@ -110,12 +112,8 @@ func (p *Parser) forgetAllBut(groups map[string]*Metrics) {
 }
 
 func isOpenMetrics(contentType string) bool {
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		t, _, _ = strings.Cut(contentType, ";")
-		t = strings.ToLower(strings.TrimSpace(t))
-	}
-	return t == "application/openmetrics-text"
+	t, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(t), expfmt.OpenMetricsType)
 }
 
 // add adds a line to its group.
@@ -227,10 +225,16 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		fresh = make(map[string]*series) // not on the last page
 		done  = 0                        // all before it has been read
 
-		severalLines = false // some series takes up more than one
+		comments strings.Builder
 
 		groups = make(map[string]*Metrics, len(p.last))
 	)
+	comment := func(piece []byte) {
+		next := nextLine(body, offset(piece))
+		comments.Write(bytes.TrimSpace(body[done:next]))
+		comments.WriteByte('\n')
+		done = next
+	}
 	for {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
@@ -245,29 +249,28 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			if f := declare(meta, unescape(string(name))); f.help == "" {
 				f.help = string(help)
 			}
-			done = nextLine(body, offset(name))
+			comment(name)
 		case textparse.EntryType:
 			name, t := parser.Type()
 			f := declare(meta, unescape(string(name)))
 			if !typed[f.name] {
 				f.typ, typed[f.name] = t, true
 			}
-			done = nextLine(body, offset(name))
+			comment(name)
 		case textparse.EntryUnit:
 			name, unit := parser.Unit()
 			if f := declare(meta, unescape(string(name))); f.unit == "" {
 				f.unit = string(unit)
 			}
-			done = nextLine(body, offset(name))
+			comment(name)
 		case textparse.EntryComment:
-			done = nextLine(body, offset(parser.Comment()))
+			comment(parser.Comment())
 		case textparse.EntrySeries:
 			text, stamp, _ := parser.Series()
 			s := p.series[string(text)]
 			if s == nil {
 				s = fresh[string(text)]
 			}
-			severalLines = severalLines || bytes.IndexByte(text, '\n') >= 0
 			if s == nil || s.typed {
 				if n := p.newSeries(string(text), parser); s == nil || !labels.Equal(n.labels, s.labels) {
 					s = n
@@ -297,24 +300,8 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 	if p.families == nil || !maps.EqualFunc(meta, *p.families, sameFamily) {
 		p.families = &meta
 	}
-	p.comments = commentsOf(body)
-	if severalLines {
-		p.comments = "\n" // readKnown must not take what is in a label value for comments
-	}
+	p.comments = comments.String()
 	return groups, nil
-}
-
-// commentsOf returns the lines of a page whose first character but for blanks is a
-// number sign.
-func commentsOf(body []byte) string {
-	var b strings.Builder
-	for line := range bytes.Lines(body) {
-		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte{'#'}) {
-			b.Write(bytes.TrimSuffix(line, []byte{'\n'}))
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
 }
 
 // maxSeries is how long the name and labels of a series can be. Label sets hold no
@@ -405,12 +392,6 @@ func nextLine(body []byte, from int) int {
 	return len(body)
 }
 
-// Lengths of what a ParseError quotes, in bytes.
-const (
-	maxReason = 160
-	maxQuote  = 24
-)
-
 // newParseError makes an error about what is at an offset of a page.
 func newParseError(body []byte, at int, reason error) *ParseError {
 	for at < len(body) && body[at] == '\n' {
@@ -420,6 +401,7 @@ func newParseError(body []byte, at int, reason error) *ParseError {
 	if n := bytes.IndexByte(text, '\n'); n >= 0 {
 		text = text[:n]
 	}
+	const maxQuote = 24 // bytes
 	quote := fmt.Sprintf("%+q", text[:min(len(text), maxQuote)])
 	if len(text) > maxQuote {
 		quote += "…"
@@ -432,6 +414,7 @@ func newParseError(body []byte, at int, reason error) *ParseError {
 
 // oneLine makes text of unknown origin fit for a log line.
 func oneLine(s string) string {
+	const maxReason = 160 // bytes
 	if len(s) > maxReason {
 		s = s[:maxReason] + "…"
 	}

@@ -25,7 +25,7 @@ func (d *Document) writeText(w io.Writer) error {
 			buf = append(append(buf, escapeHelp(f.help)...), '\n')
 		}
 		buf = append(appendName(append(buf, "# TYPE "...), f.name, legacy), ' ')
-		buf = append(append(buf, typeName(f.typ)...), '\n')
+		buf = append(append(buf, cmp.Or(f.typ, "untyped")...), '\n')
 		for _, r := range f.runs {
 			points := d.parts[r.part].Block.layout.points
 			for at := r.from; at < r.to; at++ {

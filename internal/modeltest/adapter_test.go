@@ -27,6 +27,7 @@ const (
 	downgradesTypes = true // a TYPE word that is not known costs its family's type, not the page
 	newerDuplicate  = true // of two samples of one series the one with the newer timestamp counts
 	graceOnOwnPage  = true // a service that has just started may have an empty page of its own
+	idKeepsData     = true // an id that is written down keeps the data of the organization that was found
 	upStands        = true // a service's up stands when the organization's page is asked for no more
 )
 
@@ -52,7 +53,8 @@ func budget() *api.Budget {
 // organization returns the configuration for the collector.
 func (c config) organization(transport http.RoundTripper, budget *api.Budget) (collector.Organization, error) {
 	o := collector.Organization{
-		ID: organizationID,
+		Name: "shop",
+		ID:   organizationID,
 		API: api.Config{
 			BaseURL:     "http://upstream.test",
 			Credentials: api.StaticCredentials("key", "secret"),
@@ -68,6 +70,9 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		Shard:             inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
 		Timestamps:        c.timestamps,
 		CollectConfig:     c.settings,
+	}
+	if c.findOut {
+		o.ID = ""
 	}
 	var err error
 	if o.EnrichLabels, err = inventory.ParseEnrichLabels(c.enrich); err != nil {

@@ -190,7 +190,6 @@ func (f facts) differences(want facts) []string {
 	return list
 }
 
-
 func compare(got []byte, read func([]byte) (facts, error), want facts, wantErr error) []string {
 	served, err := read(got)
 	if err := errors.Join(err, wantErr); err != nil {

@@ -90,12 +90,12 @@ func (m *machine) disturb(call string, t trouble) {
 	}
 }
 
-// reload replaces the configuration.
-func (m *machine) reload(c config) {
+// apply replaces the configuration.
+func (m *machine) apply(c config) {
 	m.t.Helper()
-	m.check() // what came before belongs to the old one
 	m.config = c
 	for _, s := range m.sides {
+		s.listen(m.t) // to what came before
 		o, err := c.organization(&s.upstream, s.budget)
 		if err != nil {
 			m.t.Fatal(err)
@@ -113,10 +113,7 @@ func (m *machine) check() {
 	m.t.Helper()
 	synctest.Wait()
 	for n, s := range m.sides {
-		for _, a := range s.upstream.take() {
-			s.oracle.take(a)
-			m.t.Log(a)
-		}
+		s.listen(m.t)
 		if bugs := s.bugs.all(); bugs != "" {
 			m.t.Fatalf("collector %d says:\n%s", n, bugs)
 		}
@@ -129,6 +126,14 @@ func (m *machine) check() {
 		if len(bad) > 0 {
 			m.t.Fatalf("collector %d at %s:\n%s", n, time.Now().UTC().Format("15:04:05.000"), strings.Join(bad, "\n"))
 		}
+	}
+}
+
+// listen tells the oracle what upstream has answered.
+func (s *side) listen(t tester) {
+	for _, a := range s.upstream.take() {
+		t.Log(a)
+		s.oracle.take(a)
 	}
 }
 

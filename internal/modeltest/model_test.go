@@ -39,7 +39,8 @@ func TestMain(m *testing.M) {
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			e := &events{machine: newMachine(t, drawWorld(t), config{enrich: []string{"region", "size", "state"}})}
+			w := drawWorld(t)
+			e := &events{machine: newMachine(t, w, drawConfig(t))}
 			defer e.end()
 			actions := rapid.StateMachineActions(e)
 			delete(actions, "Check")
@@ -85,7 +86,7 @@ func change(t *rapid.T, s *service) {
 
 func drawState(t *rapid.T, s *service) {
 	s.state = rapid.SampledFrom([]string{
-		"running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
+		"running", "running", "running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
 	}).Draw(t, "state")
 }
 
@@ -212,9 +213,6 @@ func (e *events) Rearrange(t *rapid.T) {
 	}
 }
 
-// Garble makes the pages invalid, or valid again.
-func (e *events) Garble(*rapid.T) { e.world.garbage = !e.world.garbage }
-
 // Set changes a setting of a service.
 func (e *events) Set(t *rapid.T) {
 	e.world.settings[e.pick(t).id] = rapid.SampledFrom([]map[string]any{
@@ -224,8 +222,9 @@ func (e *events) Set(t *rapid.T) {
 
 // Disturb makes trouble for the next answers.
 func (e *events) Disturb(t *rapid.T) {
-	call := rapid.SampledFrom([]string{callList, callPage, callPage, callOwn, callHostname}).Draw(t, "call")
-	kinds := []string{troubleCut, troubleEmpty, troubleHTML, "429", "503", "400", "404", "403"}
+	calls := []string{callFind, callList, callList, callPage, callPage, callPage, callOwn, callOwn, callHostname, callSettings}
+	call := rapid.SampledFrom(calls).Draw(t, "call")
+	kinds := []string{troubleCut, troubleEmpty, troubleHTML, troubleLine, "429", "503", "400", "404", "403"}
 	e.disturb(call, trouble{
 		left: rapid.IntRange(1, 6).Draw(t, "times"),
 		kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -251,8 +250,28 @@ func (e *events) PassLong(t *rapid.T) {
 
 // Reload replaces a part of the configuration.
 func (e *events) Reload(t *rapid.T) {
-	c := e.config.clone()
-	switch rapid.SampledFrom([]string{"rules", "enrich", "selection", "shards", "timestamps", "settings"}).Draw(t, "what") {
+	c := e.config
+	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings"}
+	if c.findOut && idKeepsData {
+		what = append(what, "id")
+	}
+	drawPart(t, &c, rapid.SampledFrom(what).Draw(t, "what"))
+	e.apply(c)
+}
+
+// drawConfig returns what a user may begin with.
+func drawConfig(t *rapid.T) config {
+	c := config{enrich: enrichMenu[1]}
+	for _, part := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
+		"rules", "enrich", "selection", "shards", "timestamps", "settings", "id",
+	}), 0, 3, rapid.ID[string]).Draw(t, "configured") {
+		drawPart(t, &c, part)
+	}
+	return c
+}
+
+func drawPart(t *rapid.T, c *config, part string) {
+	switch part {
 	case "rules":
 		c.ruleTexts = rapid.SliceOfNDistinct(rapid.SampledFrom(ruleMenu), 0, 3, rapid.ID[string]).Draw(t, "rules")
 	case "enrich":
@@ -261,15 +280,16 @@ func (e *events) Reload(t *rapid.T) {
 		c.selection = rapid.SampledFrom(selectionMenu).Draw(t, "selection")
 	case "shards":
 		c.shardIndex, c.shardCount = 0, 0
-		if rapid.Bool().Draw(t, "shards") {
+		if rapid.Bool().Draw(t, "sharded") {
 			c.shardIndex, c.shardCount = rapid.IntRange(0, 1).Draw(t, "index"), 2
 		}
 	case "timestamps":
 		c.timestamps = !c.timestamps
 	case "settings":
 		c.settings = !c.settings
+	case "id":
+		c.findOut = !c.findOut
 	}
-	e.reload(c)
 }
 
 var ruleMenu = []string{

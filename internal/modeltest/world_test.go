@@ -37,7 +37,6 @@ type world struct {
 	reversed  bool            // the page has its services in the other order
 	unnamed   bool            // it has series of no service
 	help      int             // which HELP texts and types the pages have
-	garbage   bool            // they have a line that is none
 }
 
 // measured is a service as the pages tell of it.
@@ -125,9 +124,6 @@ func (w *world) page(own string) string {
 		if own == "" && w.unnamed && n == 6 {
 			line(f, "", fmt.Sprintf("clickhouse_org=%q", organizationID), w.refresh)
 		}
-	}
-	if w.garbage {
-		b.WriteString("this is no {line\n")
 	}
 	return b.String()
 }
