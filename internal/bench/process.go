@@ -214,7 +214,6 @@ func child(role string, stdin io.Reader, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "bench:", role+":", err)
 		return 1
 	}
-	var more any
-	_ = in.Decode(&more) // until the parent has gone
+	_, _ = io.Copy(io.Discard, stdin) // until the parent closes it, or has gone
 	return 0
 }
