@@ -94,11 +94,8 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 	done
 
 .PHONY: bench
-bench: ## What scrapes, refreshes and memory cost, against others in the same run; minutes.
+bench: ## What scrapes, refreshes and memory cost, against others in the same run; takes a quarter of an hour.
 	$(GO) run ./internal/bench
-	$(GO) run ./internal/bench refresh
-	$(GO) run ./internal/bench memory
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/bench ./internal/exposition
 
 .PHONY: help
 help: ## This list.
