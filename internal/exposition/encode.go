@@ -120,7 +120,7 @@ func (e *Encoder) Encode(f expfmt.Format, enc Encoding, docs ...*Document) Body 
 func (e *Encoder) document(f expfmt.Format, enc Encoding, d *Document) *encoded {
 	form := form{syntax(f), f.ToEscapingScheme(), enc}
 	d.mu.Lock()
-	if form.escaping != model.NoEscaping && d.gathered == nil && !d.quoted() {
+	if form.escaping != model.NoEscaping && !d.quoted() {
 		form.escaping = model.NoEscaping
 	}
 	get := d.forms[form]
@@ -152,7 +152,7 @@ func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.E
 	families := d.metricFamilies(syntax == expfmt.TypeOpenMetrics)
 	if escaping == model.UnderscoreEscaping {
 		useUnderscores(families)
-	} else if syntax != expfmt.TypeProtoDelim || escaping != model.NoEscaping {
+	} else if d.gathered == nil && (syntax != expfmt.TypeProtoDelim || escaping != model.NoEscaping) {
 		replaceColons(families)
 	}
 	if syntax == expfmt.TypeOpenMetrics {
