@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,7 +19,7 @@ import (
 func memory(ctx context.Context, b *bench, n int) error {
 	most := map[int]int64{100: 40, 1000: 120, 10_000: 700}[n]
 	for gogc := range strings.SplitSeq(b.gogc, ",") {
-		peak, perRefresh, err := b.peak(ctx, n, gogc)
+		peak, perRefresh, scrapes, err := b.peak(ctx, n, gogc)
 		if err != nil {
 			return err
 		}
@@ -29,79 +31,81 @@ func memory(ctx context.Context, b *bench, n int) error {
 			}
 		}
 		b.print("memory", strconv.Itoa(n), megabytes(peak), "", "", limit,
-			fmt.Sprintf("GOGC=%s, %s of CPU per refresh and 64 scrapes", gogc, milliseconds(perRefresh)))
+			fmt.Sprintf("GOGC=%s, %s of CPU per refresh and %d scrapes", gogc, milliseconds(perRefresh), scrapes))
 	}
 	return nil
 }
 
-func (b *bench) peak(ctx context.Context, n int, gogc string) (peak int64, perRefresh time.Duration, err error) {
-	const limit, scrapers, scrapes = 100, 8, 8
+func (b *bench) peak(ctx context.Context, n int, gogc string) (peak int64, perRefresh time.Duration, scrapes int, err error) {
+	const limit, scrapers = 100, 8
 	// Time for all of a refresh on a busy machine, so that there is as much to do for
 	// each.
 	interval := max(500*time.Millisecond, time.Duration(n)*2*time.Millisecond)
 	up, err := startUpstream(ctx, n, limit, interval/2)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	defer up.stop()
 	exporter, err := b.exporter(ctx, up, interval, "GOGC="+gogc)
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	defer exporter.stop()
 	s := newScraper()
 	defer s.close()
 
+	// read waits until all of the fleet has been read so many times.
+	read := func(ctx context.Context, times int64) error {
+		ticker := time.NewTicker(20 * time.Millisecond)
+		defer ticker.Stop()
+		organization, single, err := up.pages(ctx)
+		for err == nil {
+			var o, s int64
+			if o, s, err = up.pages(ctx); err == nil && o-organization >= times && s-single >= times*int64(max(n-limit, 0)) {
+				return nil
+			}
+			if err == nil {
+				err = wait(ctx, ticker.C)
+			}
+		}
+		return err
+	}
+	if err := read(ctx, 1); err != nil {
+		return 0, 0, 0, err
+	}
 	before, err := exporter.cpu()
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
-	began, beganOne, err := up.pages(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	refreshes := max(b.rounds/2, 3)
 	var (
-		wg     sync.WaitGroup
-		failed = make(chan error, scrapers)
+		refreshes = max(b.rounds/2, 1)
+		wg        sync.WaitGroup
+		scraped   atomic.Int64
 	)
-	for i := range scrapers {
+	scraping, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	for range scrapers {
 		wg.Go(func() {
-			ticker := time.NewTicker(interval / scrapes)
+			ticker := time.NewTicker(interval / 8)
 			defer ticker.Stop()
-			for range scrapes * refreshes {
-				err := wait(ctx, ticker.C)
-				if err == nil {
-					err = s.get(ctx, exporter.URL, io.Discard)
-				}
-				if err != nil {
-					failed <- fmt.Errorf("scraper %d: %w", i, err)
+			for wait(scraping, ticker.C) == nil {
+				if err := s.get(ctx, exporter.URL, io.Discard); err != nil {
+					stop(err)
 					return
 				}
+				scraped.Add(1)
 			}
 		})
 	}
-	wg.Wait()
-	select {
-	case err := <-failed:
-		return 0, 0, err
-	default:
+	if err := read(scraping, int64(refreshes)); err != nil {
+		return 0, 0, 0, cmp.Or(context.Cause(scraping), err)
 	}
+	stop(nil)
+	wg.Wait()
 	after, err := exporter.cpu()
 	if err != nil {
-		return 0, 0, err
-	}
-	ended, endedOne, err := up.pages(ctx)
-	if err != nil {
-		return 0, 0, err
-	}
-	done := float64(ended - began)
-	if n > limit {
-		done = float64(endedOne-beganOne) / float64(n-limit)
-	}
-	if done == 0 {
-		return 0, 0, fmt.Errorf("the exporter has refreshed nothing in %d intervals of %s", refreshes, interval)
+		return 0, 0, 0, err
 	}
 	peak, err = exporter.peakMemory()
-	return peak, time.Duration(float64(after-before) / done), err
+	return peak, (after - before) / time.Duration(refreshes), int(scraped.Load()) / refreshes, err
 }
