@@ -4,7 +4,7 @@ GO              ?= go
 GOLANGCI_LINT   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK     ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME        ?= 10s
-MODELTIME       ?= 10m
+MODELTIME       ?= 30m
 
 PACKAGE  := github.com/prometheus/common/version
 VERSION  ?= $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown))

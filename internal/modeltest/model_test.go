@@ -4,7 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -25,18 +27,24 @@ func TestMain(m *testing.M) {
 	given := *modelTime > 0
 	flag.Visit(func(f *flag.Flag) { given = given || strings.HasPrefix(f.Name, "rapid.") })
 	if !given {
-		for name, value := range map[string]string{"rapid.seed": "10", "rapid.checks": "30"} {
-			if err := flag.Set(name, value); err != nil {
-				panic(err)
-			}
-		}
+		setFlag("rapid.seed", "10")
+		setFlag("rapid.checks", "30")
 	}
 	goleak.VerifyTestMain(m)
+}
+
+func setFlag(name, value string) {
+	if err := flag.Set(name, value); err != nil {
+		panic(err)
+	}
 }
 
 func TestModel(t *testing.T) {
 	started := time.Now()
 	for {
+		if *modelTime > 0 {
+			setFlag("rapid.seed", strconv.FormatUint(rand.Uint64(), 10))
+		}
 		rapid.Check(t, func(t *rapid.T) {
 			rapid.SyncTest(t, func(t *rapid.T) {
 				w := drawWorld(t)
@@ -48,7 +56,7 @@ func TestModel(t *testing.T) {
 			})
 		})
 		took := time.Since(started).Round(time.Second)
-		t.Logf("%d steps in %s", steps.Load(), took)
+		t.Logf("%d steps in %s, the latest with -rapid.seed=%s", steps.Load(), took, flag.Lookup("rapid.seed").Value)
 		if t.Failed() || took >= *modelTime {
 			return
 		}
