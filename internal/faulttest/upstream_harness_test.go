@@ -57,13 +57,6 @@ func (u *upstream) seen() []arrival {
 	return all
 }
 
-// forget drops the requests so far.
-func (u *upstream) forget() {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.arrivals = nil
-}
-
 // statusWriter notes the status.
 type statusWriter struct {
 	http.ResponseWriter
