@@ -80,6 +80,15 @@ type CallStatus struct {
 	AgeSeconds  float64   `json:"age_seconds,omitempty"` // since LastSuccess
 }
 
+// KeyRefused tells whether the call will fail until somebody sees to the API key.
+func (s CallStatus) KeyRefused() bool {
+	switch api.ErrorKind(s.Reason) {
+	case api.KindUnauthorized, api.KindForbidden, api.KindCredentials:
+		return true
+	}
+	return false
+}
+
 // BudgetStatus is the state of the rate budget.
 type BudgetStatus struct {
 	Used          int       `json:"used"`

@@ -18,7 +18,6 @@ import (
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
@@ -228,7 +227,7 @@ func (d *discovery) organizations(names []string) (found []collector.Organizatio
 		switch {
 		case reason == "":
 			found = append(found, *o)
-		case keyRefused(o):
+		case o.Discovery.KeyRefused() || o.Inventory.KeyRefused():
 			missing = append(missing, cmp.Or(o.ID, o.Name, "unknown"))
 			err = cmp.Or(err, errors.New(reason))
 		default:
@@ -244,20 +243,8 @@ func (d *discovery) organizations(names []string) (found []collector.Organizatio
 	return found, missing, http.StatusOK, nil
 }
 
-// keyRefused tells whether nothing will be known of an organization until somebody
-// replaces its key.
-func keyRefused(o *collector.OrganizationStatus) bool {
-	switch api.ErrorKind(cmp.Or(o.Discovery.Reason, o.Inventory.Reason)) {
-	case api.KindUnauthorized, api.KindForbidden, api.KindCredentials:
-		return true
-	}
-	return false
-}
-
 // isNamed tells whether this is the organization's id or name.
-func isNamed(o *collector.OrganizationStatus, name string) bool {
-	return o.ID == name || o.Name == name
-}
+func isNamed(o *collector.OrganizationStatus, name string) bool { return o.ID == name || o.Name == name }
 
 // uncertainty says why the services of an organization are not certain, "" if they are.
 func uncertainty(o *collector.OrganizationStatus) string {

@@ -47,7 +47,7 @@ type probeWriter struct {
 	refused bool
 }
 
-// WriteHeader implements [http.ResponseWriter].
+// WriteHeader notes a refusal, and passes on any other status.
 func (w *probeWriter) WriteHeader(code int) {
 	if code == http.StatusUnauthorized || code == http.StatusTooManyRequests {
 		w.refused = true
@@ -57,7 +57,7 @@ func (w *probeWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// Write implements [http.ResponseWriter].
+// Write drops what a refusal says.
 func (w *probeWriter) Write(p []byte) (int, error) {
 	if w.refused {
 		return len(p), nil
