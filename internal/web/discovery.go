@@ -244,7 +244,9 @@ func (d *discovery) organizations(names []string) (found []collector.Organizatio
 }
 
 // isNamed tells whether this is the organization's id or name.
-func isNamed(o *collector.OrganizationStatus, name string) bool { return o.ID == name || o.Name == name }
+func isNamed(o *collector.OrganizationStatus, name string) bool {
+	return o.ID == name || o.Name == name
+}
 
 // uncertainty says why the services of an organization are not certain, "" if they are.
 func uncertainty(o *collector.OrganizationStatus) string {
