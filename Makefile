@@ -30,6 +30,10 @@ demo: ## Run the exporter on an embedded, simulated upstream.
 test: ## All tests that need only Go and a C compiler (for the race detector).
 	$(GO) test -race ./...
 
+.PHONY: test-long
+test-long: ## Simulated hours of large fleets, clocks that jump, a million series.
+	$(GO) test -tags slow -timeout 30m ./collector ./internal/schedule ./internal/faulttest
+
 # -count=1: go test does not know that the program under test has changed.
 .PHONY: test-e2e
 test-e2e: ## Against a real Prometheus, as Go packages; the first build takes minutes.
@@ -90,11 +94,8 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 	done
 
 .PHONY: bench
-bench: ## What scrapes, refreshes and memory cost, against others in the same run; minutes.
+bench: ## What scrapes, refreshes and memory cost, against others in the same run; takes a quarter of an hour.
 	$(GO) run ./internal/bench
-	$(GO) run ./internal/bench refresh
-	$(GO) run ./internal/bench memory
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/bench ./internal/exposition
 
 .PHONY: help
 help: ## This list.

@@ -132,7 +132,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 	e.history = web.NewHistory(e.config.collector)
 	pages := web.Options{
 		Collector:         e.config.collector,
-		Own:               registry,
+		ExporterMetrics:   registry,
 		TelemetryPath:     o.telemetryPath,
 		PreferOpenMetrics: o.preferOpenMetrics,
 		ExternalURL:       o.externalURL,
@@ -144,7 +144,7 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 		Logger:            logs.kit,
 	}
 	if o.disableExporterMetrics {
-		pages.Own = nil
+		pages.ExporterMetrics = nil
 	}
 	handler, err := web.NewHandler(pages)
 	if err != nil {

@@ -22,17 +22,16 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
-// readmeBlock compares what is between the README's two comments that mark a block
-// with what it should be, or, with -update, makes it so.
-func readmeBlock(t *testing.T, name, want string) {
+// checkGenerated compares what is between the two comments of a document that mark a
+// generated block with what it should be, or, with -update, makes it so.
+func checkGenerated(t *testing.T, file, name, want string) {
 	t.Helper()
-	const file = "README.md"
-	readme, err := os.ReadFile(file)
+	document, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	begin, end := fmt.Sprintf("<!-- %s: begin -->\n", name), fmt.Sprintf("<!-- %s: end -->\n", name)
-	before, rest, found := strings.Cut(string(readme), begin)
+	before, rest, found := strings.Cut(string(document), begin)
 	got, after, closed := strings.Cut(rest, end)
 	if !found || !closed {
 		t.Fatalf("%s has no lines %q and %q", file, begin, end)
@@ -48,7 +47,7 @@ func readmeBlock(t *testing.T, name, want string) {
 		return
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s is not up to date, run go test -run TestReadme -update . (-want +got)\n%s", file, diff)
+		t.Errorf("%s is not up to date, run go test -run TestDocs -update . (-want +got)\n%s", file, diff)
 	}
 }
 
@@ -64,20 +63,20 @@ func code(text string) string {
 	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
 }
 
-func TestReadmeFlags(t *testing.T) {
+func TestDocsFlags(t *testing.T) {
 	app := newApplication(&flags{}, true).Model()
 	var b strings.Builder
 	b.WriteString("\n")
 	writeFlagTable(&b, app.FlagGroupModel)
 	for _, c := range app.FlattenedCommands() {
-		fmt.Fprintf(&b, "\n### `%s`\n\n%s\n", c.FullCommand, c.Help)
+		fmt.Fprintf(&b, "\n## `%s`\n\n%s\n", c.FullCommand, c.Help)
 		if len(c.Flags) > 0 {
 			b.WriteString("\n")
 			writeFlagTable(&b, c.FlagGroupModel)
 		}
 	}
 	b.WriteString("\n")
-	readmeBlock(t, "flags", b.String())
+	checkGenerated(t, "docs/flags.md", "flags", b.String())
 }
 
 // variable is an environment variable in a text, origin the part of a flag's help
@@ -131,9 +130,9 @@ func described(t *testing.T) map[string]bool {
 	return names
 }
 
-// TestReadmeMetrics takes the metrics from a page that has all of them, those too
+// TestDocsMetrics takes the metrics from a page that has all of them, those too
 // that come into being with trouble only.
-func TestReadmeMetrics(t *testing.T) {
+func TestDocsMetrics(t *testing.T) {
 	s, env := upstream(t, simulator.Config{Services: 5, Seed: 1, RefreshInterval: 100 * time.Millisecond})
 	s.SetTags(s.Services()[0].ID, simulator.Tag{Key: "team", Value: "growth"}, simulator.Tag{Key: "keep"})
 	s.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics"}, Skip: 1, Count: 1, Mutate: func(body []byte) []byte {
@@ -179,5 +178,5 @@ func TestReadmeMetrics(t *testing.T) {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(name), strings.ToLower(f.GetType().String()), strings.Join(cells, ", "), cell(f.GetHelp()))
 	}
 	b.WriteString("\n")
-	readmeBlock(t, "metrics", b.String())
+	checkGenerated(t, "docs/metrics.md", "metrics", b.String())
 }

@@ -71,9 +71,9 @@ func parseBaseURL(s string) (*url.URL, error) {
 	case err != nil:
 		return fail("is not a valid URL")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fail("has neither the scheme http nor https")
+		return fail("must have the scheme http or https")
 	case u.User != nil:
-		return fail("holds a user name or password, which belong in the API key's settings")
+		return fail("contains a user name or password, which belong in the environment or in key files")
 	case u.Hostname() == "":
 		return fail("has no host")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
@@ -116,9 +116,9 @@ func pathSegment(name, id string) (string, error) {
 	case len(id) > maxIDBytes:
 		what = "is too long"
 	case strings.ContainsAny(id, `/\`) || strings.Contains(id, "..") || id == ".":
-		what = "holds a path"
+		what = "contains a path"
 	case strings.ContainsFunc(id, unicode.IsControl):
-		what = "holds a control character"
+		what = "contains a control character"
 	default:
 		return url.PathEscape(id), nil
 	}

@@ -28,11 +28,11 @@ func (p *poller) takeList(r *response, now time.Time) error {
 		// A fleet does not vanish by one empty answer; an upstream that has lost
 		// its database for a moment would look the same.
 		st.unconfirmed = true
-		level.Warn(p.logger).Log("msg", "the list of services is empty although it was not before; waiting for the next one to confirm it",
+		level.Warn(p.logger).Log("msg", "The list of services is empty although it was not before; waiting for the next list to confirm it",
 			"services", len(st.listed))
 		return nil
 	}
-	p.observe(&st.list, now, r.err, r.request.Endpoint, "inventory read")
+	p.observe(&st.list, now, r.err, r.request.Endpoint, "Inventory read")
 	if r.err != nil {
 		return r.err
 	}
@@ -193,7 +193,7 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 		s.settingsTried = true
 	}
 	p.observeEach(calls, func(s *service) error { return *failed(s) }, now, endpoint,
-		"a service's "+what+" cannot be read; what was read last stands", "every service's "+what+" can be read again")
+		"Cannot read a service's "+what+"; keeping what was read last", "Every service's "+what+" can be read again")
 	if r.err != nil {
 		return
 	}

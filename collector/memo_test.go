@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
@@ -23,14 +24,21 @@ func TestNothingThatIsRememberedShows(t *testing.T) {
 			b := newBench(t, simulator.Config{Services: 12, OrgMetricsLimit: 8, CapMode: simulator.CapTruncateRotating}, func(o *Options, config *Organization) {
 				o.NoMemo = noMemo
 				config.Timestamps = true
+				// Lists and retries come at random moments.
+				config.InventoryInterval = 24 * time.Hour
+				config.API.MaxRetries = -1
 				org = *config
 			})
-			// The list has jitter, and comes at another moment each time.
-			org.InventoryInterval = 24 * time.Hour
+			cfg := org.API
+			cfg.Budget = api.NewBudget(api.BudgetConfig{Requests: 1000})
+			lists, err := api.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
 			step := func(change func()) {
 				t.Helper()
 				change()
-				list, err := b.poller(0).client.Services(t.Context(), org.ID)
+				list, err := lists.Services(t.Context(), org.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -64,7 +72,6 @@ func TestNothingThatIsRememberedShows(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			reload()
 			b.pass(time.Minute)
 			services := b.sim.Services()
 			step(func() {})

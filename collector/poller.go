@@ -262,7 +262,7 @@ func (p *poller) recovered(v any, stack []byte) {
 	p.c.health.panics.WithLabelValues(p.label()).Inc()
 	if text := fmt.Sprint(v); text != p.panicked {
 		p.panicked = text
-		level.Error(p.logger).Log("msg", "a panic, which is a bug: what was read of the organization is dropped and read anew; please report it",
+		level.Error(p.logger).Log("msg", "Panic while processing a response; dropping the organization's data and reading it again. This is a bug, please report it",
 			"panic", text, "stack", string(stack))
 	}
 	now := time.Now()
@@ -296,19 +296,18 @@ func (p *poller) ask(now time.Time) time.Time {
 	if p.identity.Load().ID == "" {
 		return wake
 	}
-	for p.inFlight < schedule.MaxInFlight+8 { // the planner sees to that; it must not hang on its being right
+	for {
 		r, ok := st.planner.Next(now)
 		if !ok {
-			break
+			return wake
 		}
 		if r.At.After(now) {
 			sooner(r.At)
-			break
+			return wake
 		}
 		st.planner.Started(r, now)
 		p.begin(r)
 	}
-	return wake
 }
 
 func (p *poller) begin(r schedule.Request) {

@@ -46,6 +46,31 @@ twin_a 1
 	})
 }
 
+// Names that are the same with underscores, be it with the suffixes of a histogram or
+// since they look as if they had been escaped already.
+func TestNamesStayDifferent(t *testing.T) {
+	for _, body := range []string{
+		"# TYPE \"h.h\" histogram\n{\"h.h_bucket\",le=\"+Inf\"} 1\n{\"h.h_sum\"} 1\n{\"h.h_count\"} 1\n# TYPE h_h_sum gauge\nh_h_sum 5\n",
+		"# TYPE \"h.h\" histogram\n{\"h.h_bucket\",le=\"+Inf\"} 1\n{\"h.h_sum\"} 1\n{\"h.h_count\"} 1\n# TYPE h_h gauge\nh_h 5\n",
+		"# TYPE \"h.h\" histogram\n{\"h.h_bucket\",le=\"+Inf\"} 1\n{\"h.h_sum\"} 1\n{\"h.h_count\"} 1\n# TYPE h_h histogram\nh_h_bucket{le=\"+Inf\"} 5\n",
+		"# TYPE \"h.h_total\" counter\n{\"h.h_total\"} 1\n# TYPE h_h gauge\nh_h 1\n",
+		"{\"a\",\"le\"=\"1\",\"l.e\"=\"2\"} 1\n",
+		"# TYPE h histogram\n{\"h_bucket\",\"le\"=\"1\",\"l.e\"=\"2\"} 1\nh_bucket{le=\"+Inf\"} 1\n",
+		"# TYPE h histogram\n{\"h_bucket\",\"le\"=\"1\",\"l:e\"=\"2\"} 1\n{\"h_bucket\",\"le\"=\"+Inf\",\"l:e\"=\"2\"} 1\n",
+		"{\"a\",\":\"=\"1\",\"_\"=\"2\"} 1\n{\"a:b\",\"a:b\"=\"1\"} 1\n{\"a_b\",\"a:b\"=\"1\"} 1\n",
+		"{\"0\"} 1\n{\"_\"} 2\n{\"1\"} 3\n",
+		"{\"ü.a\"} 1\n{\"U___fc__2e_a\"} 2\n{\"__a\"} 3\n",
+		"# HELP \"a.b\" x\n# TYPE \"a.b\" counter\n{\"a.b\"} 1\n# HELP a_b y\n# TYPE a_b gauge\na_b 1\n",
+	} {
+		checkRoundTrip(t, body, textContent)
+	}
+	// Package expfmt cannot quote label names with colons. Others stay as they are.
+	served(t, "{\"a.b\",\"c.d\"=\"1\",\"e:f\"=\"2\",\"e_f\"=\"3\",\"g:h\"=\"4\"} 1\n", textContent, map[string]string{
+		"openmetrics-utf8": "# TYPE \"a.b\" unknown\n{\"a.b\",U__e_3a_f=\"2\",\"c.d\"=\"1\",e_f=\"3\",g_h=\"4\"} 1.0\n# EOF\n",
+		"text-utf8":        "# TYPE \"a.b\" untyped\n{\"a.b\",\"c.d\"=\"1\",\"e:f\"=\"2\",e_f=\"3\",\"g:h\"=\"4\"} 1\n",
+	})
+}
+
 // The other ways of escaping are what package expfmt makes of them.
 func TestEscapingsOfExpfmt(t *testing.T) {
 	const body = "# TYPE \"my.gauge\" gauge\n{\"my.gauge\",\"a b\"=\"c\"} 1\n"

@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"math"
+	"slices"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/model"
@@ -9,21 +10,23 @@ import (
 )
 
 // metricFamilies returns the document as the client library has it, for the formats
-// that are encoded from that; the caller may change it. It has no histogram or summary without a sum and a
+// that are encoded from that. It has no histogram or summary without a sum and a
 // count, nor a histogram without its last bucket, nor one with counts that are not
 // whole numbers: encoders would make them up or round them. Such families, and those
-// whose samples have different timestamps, are taken apart. With onlyBuckets a
-// histogram may have neither sum nor count.
-func (d *Document) metricFamilies(onlyBuckets bool) []*dto.MetricFamily {
-	var families []*dto.MetricFamily
-	for _, mf := range d.gathered {
-		families = append(families, proto.CloneOf(mf))
+// whose samples have different timestamps, are taken apart. For OpenMetrics a histogram
+// may have neither sum nor count, and the caller may change all families.
+func (d *Document) metricFamilies(openMetrics bool) []*dto.MetricFamily {
+	families := slices.Clone(d.gathered)
+	for i := range families {
+		if openMetrics {
+			families[i] = proto.CloneOf(families[i])
+		}
 	}
 	for i := range d.families {
 		f := &d.families[i]
 		if !f.composite() {
 			families = append(families, d.simpleFamily(f))
-		} else if whole := d.compositeFamily(f, onlyBuckets); whole != nil {
+		} else if whole := d.compositeFamily(f, openMetrics); whole != nil {
 			families = append(families, whole)
 		} else {
 			families = append(families, d.partFamilies(f)...)

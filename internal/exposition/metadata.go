@@ -3,6 +3,7 @@ package exposition
 import (
 	"bytes"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -146,6 +147,7 @@ func textType(t model.MetricType) model.MetricType {
 // number.
 func withKnownTypes(body []byte) ([]byte, int) {
 	out, changed := make([]byte, 0, len(body)), 0
+	quoted := regexp.MustCompile(`^"[^"\\]+"$`)
 	for line := range bytes.Lines(body) {
 		words := strings.Fields(string(line))
 		if len(words) < 2 || words[0] != "#" || words[1] != "TYPE" {
@@ -153,7 +155,7 @@ func withKnownTypes(body []byte) ([]byte, int) {
 			continue
 		}
 		fixed := "#\n" // says nothing of any family
-		if len(words) > 2 && (model.LegacyValidation.IsValidMetricName(words[2]) || isQuoted(words[2])) {
+		if len(words) > 2 && (model.LegacyValidation.IsValidMetricName(words[2]) || quoted.MatchString(words[2])) {
 			fixed = "# TYPE " + words[2] + " " + knownType(strings.Join(words[3:], " ")) + "\n"
 		}
 		if strings.TrimSuffix(fixed, "\n") != strings.TrimSuffix(string(line), "\n") {
@@ -162,12 +164,6 @@ func withKnownTypes(body []byte) ([]byte, int) {
 		out = append(out, fixed...)
 	}
 	return out, changed
-}
-
-func isQuoted(name string) bool {
-	inner, rest := strings.CutPrefix(name, `"`)
-	inner, end := strings.CutSuffix(inner, `"`)
-	return rest && end && inner != "" && !strings.ContainsAny(inner, `\"`)
 }
 
 // knownType returns the word of the text format that is nearest to what a TYPE line

@@ -2,6 +2,7 @@ package exposition
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +68,8 @@ func (p *Parser) Forget() { *p = *NewParser(p.label) }
 // text format or in OpenMetrics. It returns all of the page, or a *ParseError.
 // Nothing keeps body.
 func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
-	openMetrics := isOpenMetrics(contentType)
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	openMetrics := strings.EqualFold(strings.TrimSpace(mediaType), expfmt.OpenMetricsType)
 	if openMetrics != p.openMetrics {
 		p.Forget()
 		p.openMetrics = openMetrics
@@ -109,11 +111,6 @@ func (p *Parser) forgetAllBut(groups map[string]*Metrics) {
 			p.series[s.text] = s
 		}
 	}
-}
-
-func isOpenMetrics(contentType string) bool {
-	t, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(t), expfmt.OpenMetricsType)
 }
 
 // add adds a line to its group.
@@ -171,12 +168,12 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 		timestamp := int64(noTimestamp)
 		if stamped {
 			var err error
-			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil || !isDigit(stamp[0]) {
+			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil || stamp[0] < '0' || stamp[0] > '9' {
 				return nil
 			}
 		}
-		if !plainNumber(value) {
-			return nil
+		if _, err := strconv.ParseFloat(string(value), 64); err != nil || bytes.ContainsAny(value, "pPxX_") {
+			return nil // Prometheus's parser takes less than the language
 		}
 		p.add(groups, s, value, timestamp, nil)
 	}
@@ -185,25 +182,6 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 	}
 	return groups
 }
-
-// plainNumber tells whether a value is a number that needs no second look:
-// parsers differ about some others.
-func plainNumber(value []byte) bool {
-	digits := 0
-	for i, c := range value {
-		switch {
-		case isDigit(c):
-			digits++
-		case c == '.' || c == '-' && i == 0:
-		default:
-			_, err := strconv.ParseFloat(string(value), 64)
-			return err == nil && !bytes.ContainsAny(value, "pPxX_")
-		}
-	}
-	return digits > 0 && digits < 300 && bytes.Count(value, []byte{'.'}) <= 1 // more may be out of range
-}
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // read reads a page with Prometheus's parser.
 func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
@@ -225,6 +203,7 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		fresh = make(map[string]*series) // not on the last page
 		done  = 0                        // all before it has been read
 
+		none     = int64(noTimestamp)
 		comments strings.Builder
 
 		groups = make(map[string]*Metrics, len(p.last))
@@ -246,9 +225,8 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		switch entry {
 		case textparse.EntryHelp:
 			name, help := parser.Help()
-			if f := declare(meta, unescape(string(name))); f.help == "" {
-				f.help = string(help)
-			}
+			f := declare(meta, unescape(string(name)))
+			f.help = cmp.Or(f.help, string(help))
 			comment(name)
 		case textparse.EntryType:
 			name, t := parser.Type()
@@ -259,9 +237,8 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			comment(name)
 		case textparse.EntryUnit:
 			name, unit := parser.Unit()
-			if f := declare(meta, unescape(string(name))); f.unit == "" {
-				f.unit = string(unit)
-			}
+			f := declare(meta, unescape(string(name)))
+			f.unit = cmp.Or(f.unit, string(unit))
 			comment(name)
 		case textparse.EntryComment:
 			comment(parser.Comment())
@@ -281,11 +258,10 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			if end := bytes.IndexAny(value, " \t\n"); end >= 0 {
 				value = value[:end]
 			}
-			timestamp := int64(noTimestamp)
-			if stamp != nil {
-				timestamp = *stamp
+			if stamp == nil {
+				stamp = &none
 			}
-			p.add(groups, s, value, timestamp, readExemplar(parser))
+			p.add(groups, s, value, *stamp, readExemplar(parser))
 			done = nextLine(body, offset(text)+len(text))
 		}
 	}
@@ -304,9 +280,9 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 	return groups, nil
 }
 
-// maxSeries is how long the name and labels of a series can be. Label sets hold no
-// more than 16 MB, which rules may make of less, and panic otherwise.
-const maxSeries = 1 << 20
+// maxSeries is how long the name and labels of a series can be: label sets panic at
+// longer texts.
+const maxSeries = 1<<24 - 1
 
 func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
 	s := &series{text: text}

@@ -16,7 +16,7 @@ const pieceSize = 64 << 10
 // writeText writes the document in the Prometheus text format, with all names as
 // they are and values as upstream wrote them.
 func (d *Document) writeText(w io.Writer) error {
-	buf := make([]byte, 0, pieceSize+pieceSize/4)
+	buf := make([]byte, 0, min(pieceSize+pieceSize/4, 256*d.series))
 	for i := range d.families {
 		f := &d.families[i]
 		legacy := model.LegacyValidation.IsValidMetricName(f.name)

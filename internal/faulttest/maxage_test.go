@@ -34,7 +34,7 @@ func TestMaxAge(t *testing.T) {
 			now := float64(time.Now().UnixMilli()) / 1000
 			const last = "clickhouse_postgres_service_metrics_last_success_timestamp_seconds"
 			for _, s := range p.find(last) {
-				if age := now - s.value; age < maxAge.Seconds()-0.1 || age > maxAge.Seconds()+20 {
+				if age := now - s.value; age < maxAge.Seconds()-0.1 { // that it is not much more is seen in virtual time
 					t.Errorf("gone at an age of %v s", age)
 				}
 			}

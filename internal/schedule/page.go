@@ -71,8 +71,8 @@ func (p *Planner) finishPage(now time.Time, out Outcome) {
 		p.pageCovers[id] = struct{}{}
 	}
 	useful, askable := 0, 0
-	for id, s := range p.services {
-		_, covered := p.pageCovers[id]
+	for _, s := range p.list {
+		_, covered := p.pageCovers[s.id]
 		switch {
 		case covered:
 			useful++
@@ -115,7 +115,7 @@ func (p *Planner) dropOldCoverage(now time.Time) {
 
 func (p *Planner) dropCoverage() {
 	p.pageCovers = nil
-	for _, s := range p.services {
+	for _, s := range p.list {
 		s.covered = false
 	}
 	p.recount()

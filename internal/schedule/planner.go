@@ -28,9 +28,9 @@ const (
 	// troubleAfter is how many failures in a row suggest that it is not the
 	// services that fail.
 	troubleAfter = 5
-	// minInFlight and MaxInFlight bound how many services are asked at a time,
+	// minInFlight and maxInFlight bound how many services are asked at a time,
 	// however slowly upstream answers.
-	minInFlight, MaxInFlight = 8, 64
+	minInFlight, maxInFlight = 8, 64
 )
 
 // Planner decides which request an organization's budget is spent on next.
@@ -73,6 +73,7 @@ type Planner struct {
 	phase          *Phase
 
 	services       map[string]*service
+	list           []*service // the same
 	arrivals       uint64
 	count          [inventory.Activities]int // services that have to be asked by themselves, see recount
 	serviceAskedAt time.Time                 // latest request for a service
@@ -99,7 +100,7 @@ func (p *Planner) Reconfigure(cfg Config) {
 	if anew {
 		p.phase = newPhase(cfg)
 	}
-	for _, s := range p.services {
+	for _, s := range p.list {
 		s.detailsDue = make([]time.Time, len(cfg.Details))
 		if anew {
 			s.phase = nil
@@ -121,8 +122,11 @@ func (p *Planner) inFlight(endpoint api.Endpoint, service string) bool {
 func (p *Planner) SetServices(now time.Time, selected []Service, total int) {
 	p.knowsList, p.total = true, total
 	last := p.services
-	p.services = make(map[string]*service, len(selected))
+	p.services, p.list = make(map[string]*service, len(selected)), nil
 	for _, want := range selected {
+		if p.services[want.ID] != nil {
+			continue
+		}
 		s, ok := last[want.ID]
 		if !ok {
 			s = &service{id: want.ID, activity: want.Activity, arrival: p.arrivals, detailsDue: make([]time.Time, len(p.cfg.Details))}
@@ -135,6 +139,7 @@ func (p *Planner) SetServices(now time.Time, selected []Service, total int) {
 			s.activity, s.failures, s.retryAt = want.Activity, 0, time.Time{}
 		}
 		p.services[s.id] = s
+		p.list = append(p.list, s)
 	}
 	p.recount()
 	p.dropOldCoverage(now)
@@ -256,7 +261,7 @@ func (p *Planner) Summary() Summary {
 	if sum.OrganizationCall != CallRegularly {
 		phase = nil
 		if len(p.services) == 1 {
-			for _, s := range p.services {
+			for _, s := range p.list {
 				phase = s.phase
 			}
 		}

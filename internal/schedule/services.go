@@ -80,7 +80,7 @@ func (s *service) counted() bool { return s.activity != inventory.NoMetrics && !
 // recount counts the services that have to be asked by themselves.
 func (p *Planner) recount() {
 	clear(p.count[:])
-	for _, s := range p.services {
+	for _, s := range p.list {
 		if s.counted() {
 			p.count[s.activity]++
 		}
@@ -100,7 +100,7 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 			inFlight++
 		}
 	}
-	if inFlight >= min(max(minInFlight, int(10*time.Second/p.cfg.Spacing)), MaxInFlight) {
+	if inFlight >= min(max(minInFlight, int(10*time.Second/p.cfg.Spacing)), maxInFlight) {
 		return r, false
 	}
 	wait := p.byAge(slot)
@@ -110,7 +110,7 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 	}
 	var best, failed *service
 	least := 0.0
-	for _, s := range p.services {
+	for _, s := range p.list {
 		switch {
 		case !s.counted():
 		case s.retryAt.After(slot):
@@ -253,7 +253,7 @@ func (p *Planner) detailRate() float64 {
 func (p *Planner) nextDetail(time.Time) (r Request, ok bool) {
 	var best *service
 	var due time.Time
-	for _, s := range p.services {
+	for _, s := range p.list {
 		for i, at := range s.detailsDue {
 			sooner := best == nil || at.Before(due) || at.Equal(due) && s.arrival < best.arrival
 			if endpoint := p.cfg.Details[i].Endpoint; sooner && s.activity != inventory.NoMetrics && !p.inFlight(endpoint, s.id) {

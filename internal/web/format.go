@@ -7,33 +7,33 @@ import (
 	"time"
 )
 
-// narrowSpace keeps a number together, and with its unit.
+// narrowSpace keeps the digits of a number together, and the number with its unit.
 const narrowSpace = "\u202f"
 
-// spell writes a duration in seconds the way people say it.
-func spell(seconds float64) string {
+// formatDuration formats a number of seconds for people.
+func formatDuration(seconds float64) string {
 	if math.IsNaN(seconds) || seconds < 0 || seconds > 1e9 {
 		return "unknown"
 	}
-	with := func(n int64, unit string) string { return strconv.FormatInt(n, 10) + narrowSpace + unit }
+	one := func(n int64, unit string) string { return strconv.FormatInt(n, 10) + narrowSpace + unit }
 	two := func(n int64, unit string, m int64, smaller string) string {
 		if m == 0 {
-			return with(n, unit)
+			return one(n, unit)
 		}
-		return with(n, unit) + " " + with(m, smaller)
+		return one(n, unit) + " " + one(m, smaller)
 	}
 	switch {
 	case seconds == 0:
-		return with(0, "s")
+		return one(0, "s")
 	case seconds < 0.9995:
-		return with(max(1, int64(math.Round(seconds*1000))), "ms")
+		return one(max(1, int64(math.Round(seconds*1000))), "ms")
 	case seconds < 9.95:
 		return strconv.FormatFloat(math.Round(seconds*10)/10, 'f', -1, 64) + narrowSpace + "s"
 	}
 	s := int64(math.Round(seconds))
 	switch {
 	case s < 120:
-		return with(s, "s")
+		return one(s, "s")
 	case s < 3600:
 		return two(s/60, "min", s%60, "s")
 	case s < 48*3600:
@@ -42,16 +42,16 @@ func spell(seconds float64) string {
 	return two(s/86400, "d", s%86400/3600, "h")
 }
 
-// ago is spell for ages, which nobody wants to know to the millisecond.
-func ago(seconds float64) string {
+// formatAge formats an age, for which whole seconds are precise enough.
+func formatAge(seconds float64) string {
 	if seconds >= 0 && seconds < 9.95 {
 		seconds = math.Floor(seconds)
 	}
-	return spell(seconds)
+	return formatDuration(seconds)
 }
 
-// percent writes a share.
-func percent(share float64) string {
+// formatPercent formats a share of 1.
+func formatPercent(share float64) string {
 	digits := 0
 	if p := math.Abs(share * 100); p > 0 && p < 9.95 {
 		digits = 1
@@ -59,8 +59,8 @@ func percent(share float64) string {
 	return strconv.FormatFloat(share*100, 'f', digits, 64) + narrowSpace + "%"
 }
 
-// thousands groups a number's digits.
-func thousands(n int) string {
+// formatInteger formats a number with its digits grouped.
+func formatInteger(n int) string {
 	s := strconv.Itoa(n)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
 		s = s[:i] + narrowSpace + s[i:]
@@ -68,8 +68,8 @@ func thousands(n int) string {
 	return s
 }
 
-// size writes a number of bytes.
-func size(n int64) string {
+// formatBytes formats a number of bytes.
+func formatBytes(n int64) string {
 	units := []string{"B", "KiB", "MiB", "GiB"}
 	v, u := float64(n), 0
 	for v >= 1024 && u < len(units)-1 {
@@ -81,6 +81,14 @@ func size(n int64) string {
 	return fmt.Sprintf("%.1f%s%s", v, narrowSpace, units[u])
 }
 
-// clock writes a moment for people; machine does for machines.
-func clock(t time.Time) string   { return t.UTC().Format("15:04:05") + " UTC" }
-func machine(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+// formatTime formats a moment for people, formatRFC3339 for attributes of the page.
+func formatTime(t time.Time) string    { return t.UTC().Format("15:04:05") + " UTC" }
+func formatRFC3339(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// plural returns a number and what is counted.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return formatInteger(n) + " " + many
+}
