@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-kit/log"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
@@ -128,6 +130,26 @@ func serve(c *collector.Collector, org, service string) (text, openMetrics []byt
 		return bytes.Join(exposition.Encode(f, exposition.Identity, doc).Chunks, nil)
 	}
 	return encode(exposition.Text), encode(exposition.OpenMetrics), served
+}
+
+// serveHealth returns what the collector says of the organization, in the text format.
+func serveHealth(c *collector.Collector) ([]byte, error) {
+	registry := prometheus.NewRegistry()
+	if err := registry.Register(c); err != nil {
+		return nil, err
+	}
+	families, err := registry.Gather()
+	var page bytes.Buffer
+	for _, mf := range families {
+		switch mf.GetName() {
+		case "clickhouse_postgres_up", "clickhouse_postgres_exporter_unknown_services",
+			"clickhouse_postgres_exporter_inventory_last_success_timestamp_seconds",
+			"clickhouse_postgres_exporter_metrics_last_success_timestamp_seconds":
+			_, failed := expfmt.MetricFamilyToText(&page, mf)
+			err = errors.Join(err, failed)
+		}
+	}
+	return page.Bytes(), err
 }
 
 // complaints collects lines of the log that tell of a bug in the program. Safe for

@@ -2,6 +2,7 @@ package modeltest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing/synctest"
@@ -128,6 +129,9 @@ func (m *machine) check() {
 				bad = s.checkPage(organizationID, id)
 			}
 		}
+		if s.oracle.found { // or else nobody knows what to call the organization
+			bad = append(bad, s.checkHealth()...)
+		}
 		if len(bad) > 0 {
 			m.t.Fatalf("collector %d at %s:\n%s", n, time.Now().UTC().Format("15:04:05.000"), strings.Join(bad, "\n"))
 		}
@@ -140,6 +144,16 @@ func (s *side) listen(t tester) {
 		t.Log(a)
 		s.oracle.take(a)
 	}
+}
+
+// checkHealth returns what is wrong with what is said of the organization.
+func (s *side) checkHealth() (bad []string) {
+	page, err := serveHealth(s.collector)
+	want, wantErr := s.oracle.expectHealth().textFacts()
+	for _, line := range compare(page, readText, want, errors.Join(err, wantErr)) {
+		bad = append(bad, "health: "+line)
+	}
+	return bad
 }
 
 // checkPage returns what is wrong with a page.
