@@ -14,14 +14,9 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
-// tester is what a [machine] reports to: a [*rapid.T] or a [*testing.T].
-type tester interface {
-	rapid.TB
-}
-
 // machine is upstream, some collectors that poll it, and an oracle for each.
 type machine struct {
-	t      tester
+	t      rapid.TB // a *rapid.T or a *testing.T
 	world  *world
 	config config
 	ids    []string // of all services that there ever were
@@ -40,7 +35,7 @@ type side struct {
 
 // newMachine starts the collectors. To be called in a synctest bubble, in which the
 // machine must be ended by end.
-func newMachine(t tester, w *world, c config) *machine {
+func newMachine(t rapid.TB, w *world, c config) *machine {
 	t.Helper()
 	m := &machine{t: t, world: w, config: c}
 	w.Lock()
@@ -61,7 +56,9 @@ func newMachine(t tester, w *world, c config) *machine {
 		go func() { done <- s.collector.Run(ctx) }()
 		s.stop = func() {
 			cancel()
-			<-done
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
 		}
 		m.sides = append(m.sides, s)
 	}
@@ -139,7 +136,7 @@ func (m *machine) check() {
 }
 
 // listen tells the oracle what upstream has answered.
-func (s *side) listen(t tester) {
+func (s *side) listen(t rapid.TB) {
 	for _, a := range s.upstream.take() {
 		t.Log(a)
 		s.oracle.take(a)

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	given := *modelTime > 0
 	flag.Visit(func(f *flag.Flag) { given = given || strings.HasPrefix(f.Name, "rapid.") })
 	if !given {
-		for name, value := range map[string]string{"rapid.seed": "10", "rapid.checks": "30"} {
+		for name, value := range map[string]string{"rapid.seed": "10", "rapid.checks": "15"} {
 			if err := flag.Set(name, value); err != nil {
 				panic(err)
 			}
