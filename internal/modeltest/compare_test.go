@@ -170,8 +170,7 @@ func readOpenMetrics(page []byte) (facts, error) {
 // differences lists what a page says and should not, and the other way round.
 func (f facts) differences(want facts) []string {
 	var list []string
-	for _, maps2 := range [][2]map[string]string{{f.series, want.series}, {f.families, want.families}} {
-		got, want := maps2[0], maps2[1]
+	compare := func(got, want map[string]string) {
 		keys := maps.Clone(got)
 		maps.Copy(keys, want)
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
@@ -187,6 +186,8 @@ func (f facts) differences(want facts) []string {
 			}
 		}
 	}
+	compare(f.series, want.series)
+	compare(f.families, want.families)
 	const most = 12
 	if more := len(list) - most; more > 0 {
 		list = append(list[:most], fmt.Sprintf("and %d more differences", more))
@@ -194,6 +195,7 @@ func (f facts) differences(want facts) []string {
 	return list
 }
 
+// compare reads a page and returns how it differs from what is wanted.
 func compare(got []byte, read func([]byte) (facts, error), want facts, wantErr error) []string {
 	served, err := read(got)
 	if err := errors.Join(err, wantErr); err != nil {

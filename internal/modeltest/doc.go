@@ -17,5 +17,11 @@
 // refresh period would let expire later, and the random part of intervals and pauses,
 // are kept out of play by the choice of budget, see budget in adapter_test.go.
 //
-// What the machine finds becomes a test of its own, in found_test.go.
+// What the machine finds becomes a test of its own, in found_test.go. rapid leaves the
+// shrunk events of a failure in testdata, from where the next run plays them first.
+//
+// The files, in the order in which to read them: world_test.go is what upstream would
+// say, upstream_test.go gives and records its answers, oracle_test.go takes them in,
+// expose_test.go makes pages of them, compare_test.go compares these, machine_test.go
+// holds it all together and model_test.go has the events.
 package modeltest

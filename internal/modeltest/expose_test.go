@@ -242,6 +242,25 @@ func (o *oracle) addHealth(e *expected, id string) {
 	}
 }
 
+// expectHealth returns what there is to say of the organization.
+func (o *oracle) expectHealth() *expected {
+	e := &expected{}
+	add := func(name string, value float64) { o.addGauge(e, false, "clickhouse_postgres_"+name, value) }
+	add("up", truth(o.allUp()))
+	if !o.listedAt.IsZero() {
+		add("exporter_inventory_last_success_timestamp_seconds", seconds(o.listedAt))
+	}
+	if !o.measuredAt.IsZero() {
+		add("exporter_metrics_last_success_timestamp_seconds", seconds(o.measuredAt))
+	}
+	unknown := 0
+	if !o.listedAt.IsZero() {
+		unknown = len(o.known()) - len(o.services)
+	}
+	add("exporter_unknown_services", float64(unknown))
+	return e
+}
+
 func truth(b bool) float64 {
 	if b {
 		return 1

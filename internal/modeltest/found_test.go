@@ -123,6 +123,20 @@ func TestUpWhenTheFleetShrinksToOne(t *testing.T) {
 	})
 }
 
+// A service that only its own page tells of is called what that page says, also where
+// some series says nothing.
+func TestNameOfAServiceBeforeTheFirstList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := plain(1)
+		w.measured[0].stray = true
+		m := newMachine(t, w, config{selection: &selection{include: []filter{{ids: []string{id(0)}}}}})
+		defer m.end()
+		m.disturb(callList, trouble{left: 1000, kind: "403"})
+		m.pass(time.Minute)
+		m.check()
+	})
+}
+
 // New rules apply to what is held, also while the list cannot be had.
 func TestReloadBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

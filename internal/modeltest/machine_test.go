@@ -2,6 +2,7 @@ package modeltest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing/synctest"
@@ -13,14 +14,9 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
-// tester is what a [machine] reports to: a [*rapid.T] or a [*testing.T].
-type tester interface {
-	rapid.TB
-}
-
 // machine is upstream, some collectors that poll it, and an oracle for each.
 type machine struct {
-	t      tester
+	t      rapid.TB // a *rapid.T or a *testing.T
 	world  *world
 	config config
 	ids    []string // of all services that there ever were
@@ -41,7 +37,7 @@ type side struct {
 
 // newMachine starts the collectors. To be called in a synctest bubble, in which the
 // machine must be ended by end.
-func newMachine(t tester, w *world, c config) *machine {
+func newMachine(t rapid.TB, w *world, c config) *machine {
 	t.Helper()
 	m := &machine{t: t, world: w, config: c}
 	w.Lock()
@@ -63,7 +59,7 @@ func newMachine(t tester, w *world, c config) *machine {
 		s.stop = func() {
 			cancel()
 			if err := <-done; err != nil {
-				m.t.Error(err)
+				t.Error(err)
 			}
 		}
 		m.sides = append(m.sides, s)
@@ -139,6 +135,9 @@ func (m *machine) check() {
 				bad = s.checkPage(organizationID, id)
 			}
 		}
+		if s.oracle.found { // or else nobody knows what to call the organization
+			bad = append(bad, s.checkHealth()...)
+		}
 		if len(bad) > 0 {
 			m.t.Fatalf("collector %d at %s:\n%s", n, time.Now().UTC().Format("15:04:05.000"), strings.Join(bad, "\n"))
 		}
@@ -146,11 +145,21 @@ func (m *machine) check() {
 }
 
 // listen tells the oracle what upstream has answered.
-func (s *side) listen(t tester) {
+func (s *side) listen(t rapid.TB) {
 	for _, a := range s.upstream.take() {
 		t.Log(a)
 		s.oracle.take(a)
 	}
+}
+
+// checkHealth returns what is wrong with what is said of the organization.
+func (s *side) checkHealth() (bad []string) {
+	page, err := serveHealth(s.collector)
+	want, wantErr := s.oracle.expectHealth().textFacts()
+	for _, line := range compare(page, readText, want, errors.Join(err, wantErr)) {
+		bad = append(bad, "health: "+line)
+	}
+	return bad
 }
 
 // checkPage returns what is wrong with a page.

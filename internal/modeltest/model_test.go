@@ -50,6 +50,10 @@ func TestModel(t *testing.T) {
 				w := drawWorld(t)
 				e := &events{machine: newMachine(t, w, drawConfig(t))}
 				defer e.end()
+				if rapid.Bool().Draw(t, "late list") {
+					e.disturb(callList, trouble{left: 1, late: 40*time.Second + time.Millisecond})
+					e.pass(30 * time.Second)
+				}
 				actions := rapid.StateMachineActions(e)
 				delete(actions, "Check")
 				t.Repeat(actions)
@@ -129,13 +133,18 @@ func (e *events) pickMeasured(t *rapid.T) *measured {
 	return &e.world.measured[rapid.IntRange(0, len(e.world.measured)-1).Draw(t, "service")]
 }
 
-// Create adds a service to the list, maybe one that was there before.
+// Create adds services to the list, maybe some that were there before.
 func (e *events) Create(t *rapid.T) {
-	id := id(rapid.IntRange(0, mostServices-1).Draw(t, "number"))
-	if e.world.find(id) != nil {
-		t.Skip("there is one")
+	for _, n := range rapid.SliceOfNDistinct(rapid.IntRange(0, mostServices-1), 1, 3, rapid.ID[int]).Draw(t, "numbers") {
+		if e.world.find(id(n)) == nil {
+			e.world.listed = append(e.world.listed, drawService(t, id(n)))
+			e.meet(id(n))
+		}
 	}
-	e.world.listed = append(e.world.listed, drawService(t, id))
+}
+
+// meet remembers a service's page.
+func (e *events) meet(id string) {
 	if !slices.Contains(e.ids, id) {
 		e.ids = append(e.ids, id)
 	}
@@ -153,6 +162,13 @@ func (e *events) Change(t *rapid.T) { change(t, e.pick(t)) }
 
 // Restart gives a service another state.
 func (e *events) Restart(t *rapid.T) { drawState(t, e.pick(t)) }
+
+// Start makes all services run. Their pages will have series after the next refresh.
+func (e *events) Start(*rapid.T) {
+	for i := range e.world.listed {
+		e.world.listed[i].state = "running"
+	}
+}
 
 // Shuffle gives the list another order, and maybe a service twice.
 func (e *events) Shuffle(t *rapid.T) {
@@ -185,9 +201,7 @@ func (e *events) Appear(t *rapid.T) {
 	}
 	e.world.measured = append(e.world.measured, measured{id: id, name: "unknown"})
 	e.world.refresh++
-	if !slices.Contains(e.ids, id) {
-		e.ids = append(e.ids, id)
-	}
+	e.meet(id)
 }
 
 // Vanish makes the pages lose a service that the list may have.
@@ -247,6 +261,7 @@ func (e *events) Disturb(t *rapid.T) {
 	kinds := []string{troubleCut, troubleEmpty, troubleHTML, troubleLine, "429", "503", "400", "404", "403"}
 	e.disturb(call, trouble{
 		left: rapid.IntRange(1, 6).Draw(t, "times"),
+		skip: rapid.Bool().Draw(t, "every other"),
 		kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
 	})
 }

@@ -37,6 +37,7 @@ type oracle struct {
 	// Metrics.
 	page       answer             // the latest good one of the organization
 	pageOK     bool               // so was the latest one
+	latest     answer             // that one, good or bad; zero while none is asked for
 	measured   map[string]*sample // the newest of each service, "" for series of none
 	failed     map[string]bool    // services whose own page could not be had
 	measuredAt time.Time          // when any page last was good
@@ -76,6 +77,7 @@ func (a answer) good() bool {
 // take takes in an answer.
 func (o *oracle) take(a answer) {
 	o.expire(a.at)
+	defer o.forgetPage()
 	switch a.call {
 	case callFind:
 		o.found = o.found || a.good() && a.body != envelope([]any{})
@@ -118,6 +120,7 @@ func (o *oracle) takeList(a answer) {
 func (o *oracle) reload(c config) {
 	now := time.Now()
 	o.expire(now)
+	defer o.forgetPage()
 	o.config = c
 	o.found = o.found || !c.findOut
 	if !c.settings {
@@ -135,6 +138,14 @@ func (o *oracle) expire(now time.Time) {
 		if _, listed := o.services[id]; !listed && tooOld(m.page, now) {
 			o.forget(id)
 		}
+	}
+}
+
+// forgetPage forgets how it went with the organization's page once that is asked for no
+// more, since there is one service, or since the user wrote down ids.
+func (o *oracle) forgetPage() {
+	if o.config.namesIDs() || !o.listedAt.IsZero() && len(o.services) < 2 {
+		o.latest = answer{}
 	}
 }
 
@@ -212,6 +223,7 @@ func (o *oracle) exports(id string, at time.Time) bool {
 
 // takePage takes in the organization's page.
 func (o *oracle) takePage(a answer) {
+	o.latest = a
 	list, err := tryParsePage(a.body)
 	o.pageOK = a.good() && err == nil && (len(list) > 0 || o.mayBeEmpty(a.at))
 	if !o.pageOK {
@@ -318,8 +330,12 @@ func (o *oracle) name(id string) string {
 	if s, ok := o.services[id]; ok {
 		return s.name
 	}
-	if m := o.measured[id]; m != nil && len(m.series) > 0 {
-		return m.series[0].labels.Get("postgres_service_name")
+	if m := o.measured[id]; m != nil {
+		for _, s := range m.series {
+			if name := s.labels.Get("postgres_service_name"); name != "" {
+				return name
+			}
+		}
 	}
 	return ""
 }
@@ -359,6 +375,31 @@ func (o *oracle) status(service string) string {
 		return served
 	}
 	return unavailable
+}
+
+// allUp tells whether the latest requests for the list and for metrics worked. Where
+// upstream refuses the organization's page, or is not asked for it, it is enough that
+// some services can be read.
+func (o *oracle) allUp() bool {
+	refused := false
+	switch o.latest.status {
+	case http.StatusBadRequest, http.StatusNotFound:
+		refused = true
+	}
+	switch {
+	case !o.listOK:
+		return false
+	case o.latest.call != "" && !refused:
+		return o.pageOK
+	case o.mute():
+		return true
+	}
+	for id := range o.measured {
+		if m := o.fresh(id); m != nil && m.page.call == callOwn {
+			return len(o.failed) < len(o.services)
+		}
+	}
+	return false
 }
 
 // byService divides the organization's page.

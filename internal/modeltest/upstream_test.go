@@ -35,7 +35,8 @@ func (a answer) String() string {
 
 // trouble is what happens to answers to a call.
 type trouble struct {
-	left int // of how many more
+	left int  // of how many more
+	skip bool // every second one is spared
 	kind string
 	late time.Duration // how long they are held back; what they say is of before
 }
@@ -145,6 +146,9 @@ func (u *upstream) trouble(call string) trouble {
 	now := t
 	t.left--
 	u.troubles[call] = t
+	if t.skip && t.left%2 == 1 {
+		return trouble{}
+	}
 	return now
 }
 
