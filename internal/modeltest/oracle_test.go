@@ -301,13 +301,10 @@ func (o *oracle) fresh(id string) *sample {
 // up tells whether the latest request for the service's metrics brought them.
 func (o *oracle) up(id string) bool {
 	m := o.fresh(id)
-	if m == nil {
+	if m == nil || o.failed[id] {
 		return false
 	}
-	if m.page.call == callOwn {
-		return !o.failed[id]
-	}
-	return o.pageOK && m.page.at.Equal(o.page.at)
+	return m.page.call == callOwn || o.pageOK && m.page.at.Equal(o.page.at)
 }
 
 // known returns the sorted ids of all services that there is something to say of.
