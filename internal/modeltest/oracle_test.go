@@ -38,6 +38,7 @@ type oracle struct {
 	page       answer             // the latest good one of the organization
 	pageOK     bool               // so was the latest one
 	latest     answer             // that one, good or bad; zero while none is asked for
+	refused    bool               // upstream gives that page to nobody, or not to this key
 	measured   map[string]*sample // the newest of each service, "" for series of none
 	failed     map[string]bool    // services whose own page could not be had
 	measuredAt time.Time          // when any page last was good
@@ -224,6 +225,12 @@ func (o *oracle) exports(id string, at time.Time) bool {
 // takePage takes in the organization's page.
 func (o *oracle) takePage(a answer) {
 	o.latest = a
+	switch a.status {
+	case http.StatusBadRequest, http.StatusNotFound:
+		o.refused = true
+	default:
+		o.refused = a.status == http.StatusForbidden && o.listOK
+	}
 	list, err := tryParsePage(a.body)
 	o.pageOK = a.good() && err == nil && (len(list) > 0 || o.mayBeEmpty(a.at))
 	if !o.pageOK {
@@ -378,15 +385,10 @@ func (o *oracle) status(service string) string {
 // upstream refuses the organization's page, or is not asked for it, it is enough that
 // some services can be read.
 func (o *oracle) allUp() bool {
-	refused := false
-	switch o.latest.status {
-	case http.StatusBadRequest, http.StatusNotFound:
-		refused = true
-	}
 	switch {
 	case !o.listOK:
 		return false
-	case o.latest.call != "" && !refused:
+	case o.latest.call != "" && !o.refused:
 		return o.pageOK
 	case o.mute():
 		return true
