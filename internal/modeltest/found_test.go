@@ -101,6 +101,18 @@ func TestTypeThatIsKnownCounts(t *testing.T) {
 	})
 }
 
+// Values are upstream's: that they have changed is seen also if rules drop them all.
+func TestLastChangeOfWhatRulesDrop(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.apply(config{ruleTexts: []string{"{source_labels: [__name__], regex: PostgresServer_.*, action: drop}"}})
+		m.pass(time.Minute)
+		m.check()
+		m.world.refresh++
+		m.pass(time.Minute)
+		m.check()
+	})
+}
+
 // When one of two services is deleted, the other's own page is read instead of the
 // organization's. Until then the latest request for its metrics is still the one that
 // brought them.

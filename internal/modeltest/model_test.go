@@ -114,6 +114,9 @@ func drawWorld(t *rapid.T) *world {
 		w.listed = append(w.listed, drawService(t, id(n)))
 	}
 	w.catchUp()
+	for i := range w.measured {
+		w.measured[i].twice = rapid.Bool().Draw(t, "twice")
+	}
 	return w
 }
 

@@ -129,7 +129,7 @@ func (w *world) page(own string) string {
 					at := int64(1_700_000_000_000 + w.refresh)
 					line(f, "", ids, fmt.Sprint(value, " ", at))
 					if m.twice {
-						line(f, "", ids, fmt.Sprint(value+1, " ", at+int64(w.help%3)-1))
+						line(f, "", ids, fmt.Sprint(value+1, " ", at+int64(w.refresh%3)-1))
 					}
 					continue
 				}
