@@ -105,9 +105,9 @@ func New(cfg Config) (*Client, error) {
 	if cfg.BaseURL == "" {
 		cfg.BaseURL = DefaultURL
 	}
-	base, err := parseBaseURL(cfg.BaseURL)
+	base, err := ParseURL(cfg.BaseURL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("API client: base URL %w", err)
 	}
 	if cfg.Credentials == nil {
 		return nil, errors.New("API client: no source of credentials given")

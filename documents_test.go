@@ -6,13 +6,13 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kingpin/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -20,35 +20,40 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
-// readmeBlock compares what is between the README's two comments that mark a block
-// with what it should be, or, with -update, makes it so.
-func readmeBlock(t *testing.T, name, want string) {
+// documentedBlock compares what is between two comments that mark a block, in
+// whichever document has them, with what it should be, or, with -update, makes it so.
+func documentedBlock(t *testing.T, name, want string) {
 	t.Helper()
-	const file = "README.md"
-	readme, err := os.ReadFile(file)
+	documents, err := filepath.Glob("docs/*.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	begin, end := fmt.Sprintf("<!-- %s: begin -->\n", name), fmt.Sprintf("<!-- %s: end -->\n", name)
-	before, rest, found := strings.Cut(string(readme), begin)
-	got, after, closed := strings.Cut(rest, end)
-	if !found || !closed {
-		t.Fatalf("%s has no lines %q and %q", file, begin, end)
-	}
-	if *update && got != want {
-		info, err := os.Stat(file)
+	found := false
+	for _, file := range append(documents, "README.md") {
+		document, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, []byte(before+begin+want+end+after), info.Mode()); err != nil {
-			t.Fatal(err)
+		before, rest, opened := strings.Cut(string(document), begin)
+		got, after, closed := strings.Cut(rest, end)
+		if !opened || !closed {
+			continue
 		}
-		return
+		found = true
+		if diff := cmp.Diff(want, got); diff != "" && !*update {
+			t.Errorf("%s is not up to date, run go test -run %s -update . (-want +got)\n%s", file, t.Name(), diff)
+		} else if diff != "" {
+			if err := os.WriteFile(file, []byte(before+begin+want+end+after), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("%s is not up to date, run go test -run TestReadme -update . (-want +got)\n%s", file, diff)
+	if !found {
+		t.Errorf("no document has the lines %q and %q", begin, end)
 	}
 }
 
@@ -64,44 +69,10 @@ func code(text string) string {
 	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
 }
 
-func TestReadmeFlags(t *testing.T) {
-	app := newApplication(&flags{}, true).Model()
-	var b strings.Builder
-	b.WriteString("\n")
-	writeFlagTable(&b, app.FlagGroupModel)
-	for _, c := range app.FlattenedCommands() {
-		fmt.Fprintf(&b, "\n### `%s`\n\n%s\n", c.FullCommand, c.Help)
-		if len(c.Flags) > 0 {
-			b.WriteString("\n")
-			writeFlagTable(&b, c.FlagGroupModel)
-		}
-	}
-	b.WriteString("\n")
-	readmeBlock(t, "flags", b.String())
-}
-
-// variable is an environment variable in a text, origin the part of a flag's help
-// that tells where its value comes from otherwise.
-var (
-	variable = regexp.MustCompile(`\$([A-Z_]+)`)
-	origin   = regexp.MustCompile(` \(\$([A-Z_]+)(?:, (\S+))?\)$`)
-)
-
-func writeFlagTable(b *strings.Builder, flags *kingpin.FlagGroupModel) {
-	b.WriteString("| flag | default | meaning | environment |\n| --- | --- | --- | --- |\n")
-	for _, f := range flags.Flags {
-		if f.Hidden {
-			continue
-		}
-		meaning, value, environment := f.Help, strings.Join(f.Default, " "), ""
-		if m := variable.FindStringSubmatch(meaning); m != nil {
-			environment = m[1]
-		}
-		if m := origin.FindStringSubmatch(meaning); m != nil {
-			meaning, value = strings.TrimSuffix(meaning, m[0]), m[2]
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", code("--"+f.Name), code(value), cell(meaning), code(environment))
-	}
+// TestDocumentedSettings: the tables of flags and of keys in the file.
+func TestDocumentedSettings(t *testing.T) {
+	documentedBlock(t, "flags", config.FlagTables())
+	documentedBlock(t, "configuration", config.KeyTables())
 }
 
 // described returns the names of all metrics of the exporter's own registry.
@@ -131,9 +102,9 @@ func described(t *testing.T) map[string]bool {
 	return names
 }
 
-// TestReadmeMetrics takes the metrics from a page that has all of them, those too
+// TestDocumentedMetrics takes the metrics from a page that has all of them, those too
 // that come into being with trouble only.
-func TestReadmeMetrics(t *testing.T) {
+func TestDocumentedMetrics(t *testing.T) {
 	s, env := upstream(t, simulator.Config{Services: 5, Seed: 1, RefreshInterval: 100 * time.Millisecond})
 	s.SetTags(s.Services()[0].ID, simulator.Tag{Key: "team", Value: "growth"}, simulator.Tag{Key: "keep"})
 	s.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics"}, Skip: 1, Count: 1, Mutate: func(body []byte) []byte {
@@ -179,5 +150,5 @@ func TestReadmeMetrics(t *testing.T) {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(name), strings.ToLower(f.GetType().String()), strings.Join(cells, ", "), cell(f.GetHelp()))
 	}
 	b.WriteString("\n")
-	readmeBlock(t, "metrics", b.String())
+	documentedBlock(t, "metrics", b.String())
 }

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+)
+
+// TestOnceIsComplete: also of an organization whose page leaves services out, and
+// with a service whose metrics can't be had.
+func TestOnceIsComplete(t *testing.T) {
+	for _, mode := range []simulator.CapMode{simulator.CapTruncate, simulator.CapReject} {
+		s, env := upstream(t, simulator.Config{Services: 8, Seed: 1, OrgMetricsLimit: 3, CapMode: mode})
+		code, stdout, stderr := runCommand(t, env, append(fast, "once")...)
+		if code != 0 || stderr != "" {
+			t.Fatalf("exit code %d, stderr %q", code, stderr)
+		}
+		seen := map[string]bool{}
+		for _, m := range families(t, stdout)["PostgresServiceInfo"].GetMetric() {
+			seen[label(m, "postgres_service")] = true
+		}
+		for _, service := range s.Services() {
+			if !seen[service.ID] {
+				t.Errorf("mode %v: service %s is missing", mode, service.ID)
+			}
+		}
+	}
+
+	s, env := upstream(t, simulator.Config{Services: 4, Seed: 1, OrgMetricsLimit: 3})
+	s.SetFault(simulator.Fault{Endpoints: []string{"service_metrics"}, Status: http.StatusForbidden})
+	code, stdout, stderr := runCommand(t, env, append(fast, "once")...)
+	if code != 0 || stderr != "" || strings.Count(stdout, "\nPostgresServiceInfo{") != 3 || strings.Count(stdout, "\nclickhouse_postgres_service_up{") != 4 {
+		t.Errorf("exit code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+}
+
+// TestOnceHasDetails: what takes a request for each service is on the page, too, or it
+// is said why not.
+func TestOnceHasDetails(t *testing.T) {
+	s, env := upstream(t, simulator.Config{Services: 3, Seed: 1})
+	once := func(args ...string) (int, string, string) {
+		return runCommand(t, env, append(append(slices.Clone(fast), "once"), args...)...)
+	}
+	code, stdout, stderr := once("--collector.config")
+	settings, hosts := map[string]bool{}, map[string]bool{}
+	for _, m := range families(t, stdout)["clickhouse_postgres_service_setting"].GetMetric() {
+		settings[label(m, "postgres_service")] = true
+	}
+	for _, m := range families(t, stdout)["clickhouse_postgres_service_info"].GetMetric() {
+		hosts[label(m, "postgres_hostname")] = true
+	}
+	if code != 0 || stderr != "" || len(settings) != 3 || len(hosts) != 3 || hosts[""] {
+		t.Errorf("exit code %d, stderr %q, settings %v, hosts %v", code, stderr, settings, hosts)
+	}
+	if code, stdout, stderr = once("--enrich.labels=hostname"); code != 0 || !strings.Contains(stdout, "\nPostgresServiceInfo{") {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	for _, m := range families(t, stdout)["PostgresServiceInfo"].GetMetric() {
+		if label(m, "postgres_hostname") == "" {
+			t.Errorf("no hostname among %v", m.GetLabel())
+		}
+	}
+
+	code, stdout, stderr = runCommand(t, env, "once", "--api.rate-limit=100", "--api.rate-use=100", "--collector.config", "--timeout=1s")
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "still waiting for the settings or hostnames of ") {
+		t.Errorf("little time: exit code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+
+	s.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, Status: http.StatusForbidden})
+	code, stdout, stderr = once("--collector.config")
+	if code != 1 || stdout != "" || !strings.Contains(stderr, "API key not allowed to do this") {
+		t.Errorf("not allowed: exit code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+}
+
+// TestOnceSaysWhy it prints nothing, in one line.
+func TestOnceSaysWhy(t *testing.T) {
+	s, env := upstream(t, simulator.Config{Services: 4, Seed: 1})
+	for name, endpoint := range map[string]string{"services": "list services", "organization_metrics service_metrics": "get (organization|service) metrics"} {
+		end := s.SetFault(simulator.Fault{Endpoints: strings.Fields(name), Status: http.StatusForbidden, Message: "not today"})
+		code, stdout, stderr := runCommand(t, env, append(fast, "once")...)
+		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+			!regexp.MustCompile("^clickhouse_postgres_exporter: error: "+endpoint+`: API key not allowed to do this \(status 403`).MatchString(stderr) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", name, code, stdout, stderr)
+		}
+		end()
+	}
+}
+
+// broken is a pipe whose reader has gone.
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestPrintsIntoNothing(t *testing.T) {
+	_, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
+	for _, args := range [][]string{{"once"}, {"check"}} {
+		var stderr bytes.Buffer
+		code := run(t.Context(), append(slices.Clone(fast), args...), environment(env...), broken{}, &stderr)
+		if code != 1 || !strings.HasSuffix(stderr.String(), ": broken pipe\n") || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: exit code %d, stderr %q", args, code, &stderr)
+		}
+	}
+}
