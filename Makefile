@@ -4,6 +4,7 @@ GO              ?= go
 GOLANGCI_LINT   ?= $(GO) run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK     ?= $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZTIME        ?= 10s
+MODELTIME       ?= 10m
 
 PACKAGE  := github.com/prometheus/common/version
 VERSION  ?= $(patsubst v%,%,$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown))
@@ -29,6 +30,10 @@ demo: ## Run the exporter on an embedded, simulated upstream.
 test: ## All tests that need only Go and a C compiler (for the race detector).
 	$(GO) test -race ./...
 
+.PHONY: test-long
+test-long: ## Simulated hours of large fleets, clocks that jump, a million series.
+	$(GO) test -tags slow -timeout 30m ./collector ./internal/schedule ./internal/faulttest
+
 # -count=1: go test does not know that the program under test has changed.
 .PHONY: test-e2e
 test-e2e: ## Against a real Prometheus, as Go packages; the first build takes minutes.
@@ -46,6 +51,10 @@ test-slow: ## The same against a real API server, BuildKit and goreleaser; build
 .PHONY: soak
 soak: ## An hour of faults at random, a real Prometheus scraping, all its values checked; SOAK_DURATION sets how long.
 	$(GO) test -tags soak -run TestSoak -timeout 0 -v ./internal/faulttest
+
+.PHONY: model
+model: ## The collector against a model of it, under other random events each time, for MODELTIME.
+	$(GO) test -v -timeout 0 -run 'TestModel$$' ./internal/modeltest -rapid.checks 200 -model.time $(MODELTIME)
 
 .PHONY: release-snapshot
 release-snapshot: ## A release without a tag, in dist/.
@@ -85,11 +94,8 @@ fuzz: ## Run each fuzz target for FUZZTIME.
 	done
 
 .PHONY: bench
-bench: ## What scrapes, refreshes and memory cost, against others in the same run; minutes.
+bench: ## What scrapes, refreshes and memory cost, against others in the same run; takes a quarter of an hour.
 	$(GO) run ./internal/bench
-	$(GO) run ./internal/bench refresh
-	$(GO) run ./internal/bench memory
-	$(GO) test -run '^$$' -bench . -benchmem ./internal/bench ./internal/exposition
 
 .PHONY: help
 help: ## This list.

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -26,6 +25,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
@@ -57,19 +57,6 @@ const quick = "atexit_sleep_ms=0"
 // calm is what a process needs in its environment lest a test binary of some kind
 // waits, or warns on stderr that its coverage is lost.
 func calm(coverage string) []string { return []string{"GORACE=" + quick, "GOCOVERDIR=" + coverage} }
-
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:                 filepath.Join("testdata", "script"),
-		RequireExplicitExec: true,
-		RequireUniqueNames:  true,
-		UpdateScripts:       *update,
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("GORACE", quick)
-			return surroundings(env)
-		},
-	})
-}
 
 // surroundings gives a script a simulated API, the key to it, and a port that is in
 // use.

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,10 +12,14 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// healthcheck runs the command against an exporter that listens on address.
+// healthcheck runs the command against an exporter that listens on address, with time
+// enough for a busy machine.
 func healthcheck(t *testing.T, address string, args ...string) (int, string) {
 	t.Helper()
 	stderr := newOutput()
+	if !slices.ContainsFunc(args, func(arg string) bool { return strings.HasPrefix(arg, "--timeout=") }) {
+		args = append(args, "--timeout=1m")
+	}
 	args = append([]string{"healthcheck", "--web.listen-address=" + address}, args...)
 	return run(t.Context(), args, environment(), io.Discard, stderr), stderr.String()
 }
@@ -52,5 +57,21 @@ func TestHealthcheckTimeout(t *testing.T) {
 	defer l.Close()
 	if code, said := healthcheck(t, l.Addr().String(), "--timeout=50ms"); code != 1 || !strings.Contains(said, "deadline exceeded") {
 		t.Errorf("exit code %d: %s", code, said)
+	}
+}
+
+// TestDialable turns listeners' addresses into what curl takes.
+func TestDialable(t *testing.T) {
+	for in, want := range map[net.Addr]string{
+		&net.TCPAddr{IP: net.IPv6unspecified, Port: 9924}:     "localhost:9924",
+		&net.TCPAddr{IP: net.IPv4zero, Port: 9924}:            "localhost:9924",
+		&net.TCPAddr{Port: 9924}:                              "localhost:9924",
+		&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}:     "127.0.0.1:1",
+		&net.TCPAddr{IP: net.ParseIP("2001:db8::1"), Port: 2}: "[2001:db8::1]:2",
+		&net.UnixAddr{Name: "/run/x", Net: "unix"}:            "/run/x",
+	} {
+		if got := dialable(in); got != want {
+			t.Errorf("%v: %s, not %s", in, got, want)
+		}
 	}
 }

@@ -151,7 +151,7 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 	e.history = web.NewHistory(e.polling.collector)
 	pages := web.Options{
 		Collector:         e.polling.collector,
-		Own:               registry,
+		ExporterMetrics:   registry,
 		TelemetryPath:     c.TelemetryPath,
 		PreferOpenMetrics: c.PreferOpenMetrics,
 		ExternalURL:       c.ExternalURL,
@@ -163,7 +163,7 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 		Logger:            logs.kit,
 	}
 	if c.DisableExporterMetrics {
-		pages.Own = nil
+		pages.ExporterMetrics = nil
 	}
 	handler, err := web.NewHandler(pages)
 	if err != nil {

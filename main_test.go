@@ -1,15 +1,35 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", quick)
+			return surroundings(env)
+		},
+	})
+}
 
 // TestFirstScrape is a scrape that comes before the first refresh: it waits,
 // and misses nothing.
@@ -168,4 +188,112 @@ func TestPlaintextWarning(t *testing.T) {
 			t.Errorf("%s: %v", url, got)
 		}
 	}
+}
+
+func TestDemo(t *testing.T) {
+	e := start(t, nil, append(fast, "--demo", "--demo.services=3", "--demo.seed=7")...)
+	m := e.stdout.await(regexp.MustCompile(`(?s)export API_URL=(\S+)\n.*export KEY_ID=(\S+)\n.*export KEY_SECRET=(\S+)\n.*export ORG_ID=(\S+)\n.*curl -s (http\S+)`))
+	if m == nil {
+		t.Fatalf("introduction:\n%s", e.stdout)
+	}
+	api, keyID, secret, org, metrics := m[1], m[2], m[3], m[4], m[5]
+	if metrics != e.url("/metrics") {
+		t.Errorf("metrics are at %s, not %s", e.url("/metrics"), metrics)
+	}
+	if _, page := get(t, metrics, "X-Prometheus-Scrape-Timeout-Seconds", "60"); strings.Count(page, "\nPostgresServiceInfo{") != 3 {
+		t.Errorf("not three services on\n%s", page)
+	}
+
+	// The curl command, word for word as far as it goes without a shell.
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api+"/v1/organizations/"+org+"/postgres", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.SetBasicAuth(keyID, secret)
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("list: code %d", resp.StatusCode)
+	}
+	if keyID == demoKeyID {
+		t.Error("the user shares the exporter's key and so its rate limit")
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, env := upstream(t, simulator.Config{})
+	stderr := newOutput()
+	free := "--web.listen-address=127.0.0.1:0"
+	code := run(t.Context(), []string{free, "--web.listen-address=" + l.Addr().String()}, environment(env...), io.Discard, stderr)
+	want := fmt.Sprintf("clickhouse_postgres_exporter: error: cannot listen on %s, the address is in use: stop what uses it or choose another --web.listen-address\n", l.Addr())
+	if code != 1 || stderr.String() != want {
+		t.Errorf("exit code %d, stderr:\n%s", code, stderr)
+	}
+	if n := len(s.Requests()); n != 0 {
+		t.Errorf("%d requests before the port was found taken", n)
+	}
+}
+
+func TestSeveralAddresses(t *testing.T) {
+	_, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
+	e := start(t, env, append(fast, "--web.listen-address=127.0.0.1:0")...)
+	both := regexp.MustCompile(`(?s)msg="Listening on" address=(\S+).*msg="Listening on" address=(\S+)`)
+	m := e.stderr.await(both)
+	for _, address := range m[1:] {
+		if code, _ := get(t, "http://"+address+"/-/healthy"); code != http.StatusOK {
+			t.Errorf("%s: code %d", address, code)
+		}
+	}
+}
+
+// TestReload changes the rules by POST.
+func TestReload(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("{}\n")
+	_, env := upstream(t, simulator.Config{Services: 2, Seed: 1})
+	e := start(t, env, append(fast, "--config.file="+file)...)
+	scrape := func() string {
+		_, page := get(t, e.url("/metrics"), "X-Prometheus-Scrape-Timeout-Seconds", "60")
+		return page
+	}
+	const dropped = "\nPostgresServer_CacheHitRatio{"
+	if page := scrape(); !strings.Contains(page, dropped) || gauge(t, page, "clickhouse_postgres_exporter_config_last_reload_successful") != 1 {
+		t.Fatalf("at first:\n%s", page)
+	}
+
+	write("metric_relabel_configs:\n- action: drp\n")
+	code, body := do(t, client, http.MethodPost, e.url("/-/reload"))
+	if code != http.StatusInternalServerError || !strings.Contains(body, file+":2: ") {
+		t.Errorf("bad file: code %d, %q", code, body)
+	}
+	if !strings.Contains(e.stderr.String(), `level=error msg="Reload failed, the running configuration stays" err=`) {
+		t.Errorf("log:\n%s", e.stderr)
+	}
+	awaitPage(t, scrape, func(page string) bool {
+		return strings.Contains(page, "clickhouse_postgres_exporter_config_last_reload_successful 0\n") && strings.Contains(page, dropped)
+	})
+
+	write("metric_relabel_configs:\n- source_labels: [__name__]\n  regex: PostgresServer_CacheHitRatio\n  action: drop\n")
+	if code, body := do(t, client, http.MethodPost, e.url("/-/reload")); code != http.StatusOK {
+		t.Errorf("good file: code %d, %q", code, body)
+	}
+	awaitPage(t, scrape, func(page string) bool {
+		if !strings.Contains(page, "\nPostgresServiceInfo{") {
+			t.Errorf("a gap while reloading:\n%s", page)
+		}
+		return strings.Contains(page, "clickhouse_postgres_exporter_config_last_reload_successful 1\n") && !strings.Contains(page, dropped)
+	})
 }

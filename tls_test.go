@@ -9,18 +9,25 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // authority is a certificate authority of the test's own.
@@ -74,6 +81,66 @@ func (a *authority) issue(t *testing.T, name string) (cert, key []byte) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// TestReplacedCAFile: upstream gets a certificate of another authority, the file
+// follows, and a reload makes it count.
+func TestReplacedCAFile(t *testing.T) {
+	for name, reload := range map[string]func(*running) error{
+		"SIGHUP": func(e *running) error { return e.process.Process.Signal(syscall.SIGHUP) },
+		"POST": func(e *running) error {
+			code, body := do(t, client, http.MethodPost, e.url("/-/reload"))
+			if code != http.StatusOK {
+				return fmt.Errorf("code %d: %s", code, body)
+			}
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := simulator.New(simulator.Config{Services: 1, Seed: 1})
+			server := httptest.NewUnstartedServer(s)
+			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			var current atomic.Pointer[tls.Certificate]
+			server.TLS = &tls.Config{GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return current.Load(), nil }}
+			certify := func(a *authority) {
+				pair, err := tls.X509KeyPair(a.issue(t, "localhost"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				current.Store(&pair)
+			}
+			first, second := newAuthority(t), newAuthority(t)
+			certify(first)
+			server.StartTLS()
+			t.Cleanup(server.Close)
+			file := filepath.Join(t.TempDir(), "ca.pem")
+			if err := os.WriteFile(file, first.pem, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c := s.Config()
+			env := []string{
+				config.EnvURL + "=" + strings.Replace(server.URL, "127.0.0.1", "localhost", 1),
+				config.EnvKeyID + "=" + c.KeyID, config.EnvKeySecret + "=" + c.KeySecret, config.EnvOrgID + "=" + c.OrganizationID,
+			}
+			e := startProcess(t, env, append(fast, "--api.ca-file="+file, "--metrics.interval=100ms", "--inventory.interval=100ms")...)
+			scrape := func() string { _, page := get(t, e.url("/metrics")); return page }
+			up := func(want float64) func(string) bool {
+				return func(page string) bool { return gauge(t, page, "clickhouse_postgres_up") == want }
+			}
+			awaitPage(t, scrape, up(1))
+
+			certify(second)
+			server.CloseClientConnections()
+			awaitPage(t, scrape, up(0))
+			if err := os.WriteFile(file, second.pem, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := reload(e); err != nil {
+				t.Fatal(err)
+			}
+			awaitPage(t, scrape, up(1))
+		})
+	}
 }
 
 // TestWebConfig serves by the sample of a web configuration file: as it is,
@@ -188,10 +255,10 @@ func TestWebConfig(t *testing.T) {
 		if code != http.StatusOK || err != nil || !strings.Contains(page, "\nPostgresServiceInfo{") {
 			t.Errorf("metrics: %d, %v, %.300s", code, err, page)
 		}
-		for _, any := range []string{"", "wrong", password} {
+		for _, given := range []string{"", "wrong", password} {
 			for path, want := range map[string]string{"/-/healthy": "healthy\n", "/-/ready": "ready\n"} {
-				if code, body, err := status(t, c, url+path, any); code != http.StatusOK || body != want {
-					t.Errorf("%s with password %q: %d, %q, %v", path, any, code, body, err)
+				if code, body, err := status(t, c, url+path, given); code != http.StatusOK || body != want {
+					t.Errorf("%s with password %q: %d, %q, %v", path, given, code, body, err)
 				}
 			}
 		}

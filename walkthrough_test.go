@@ -11,6 +11,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 

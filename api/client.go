@@ -119,7 +119,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.UserAgent = defaultUserAgent
 	}
 	if strings.ContainsFunc(cfg.UserAgent, unicode.IsControl) {
-		return nil, errors.New("API client: user agent holds a control character")
+		return nil, errors.New("API client: user agent contains a control character")
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout

@@ -236,14 +236,14 @@ func TestIDsThatAreNoSegmentOfAPath(t *testing.T) {
 	c := newTestClient(t, "http://127.0.0.1:1", seen.hook)
 	for id, what := range map[string]string{
 		"":                       "is empty",
-		"a/b":                    "holds a path",
-		`a\b`:                    "holds a path",
-		".":                      "holds a path",
-		"..":                     "holds a path",
-		"a..b":                   "holds a path",
-		"a\nb":                   "holds a control character",
-		"a\x00":                  "holds a control character",
-		"a\u0085":                "holds a control character",
+		"a/b":                    "contains a path",
+		`a\b`:                    "contains a path",
+		".":                      "contains a path",
+		"..":                     "contains a path",
+		"a..b":                   "contains a path",
+		"a\nb":                   "contains a control character",
+		"a\x00":                  "contains a control character",
+		"a\u0085":                "contains a control character",
 		strings.Repeat("a", 257): "is too long",
 	} {
 		_, err := c.Services(t.Context(), id)
@@ -267,7 +267,7 @@ func TestNewErrors(t *testing.T) {
 	missing := filepath.Join(dir, "missing.pem")
 	const (
 		noURL    = "API client: base URL must be an http or https URL"
-		user     = "API client: base URL must not hold a user name or password, since the API key has settings of its own"
+		user     = "API client: base URL must not contain a user name or password, since the API key has settings of its own"
 		trailing = "API client: base URL must end before any ? or #"
 	)
 	for _, c := range []struct {
@@ -289,7 +289,7 @@ func TestNewErrors(t *testing.T) {
 		{func(c *Config) { c.BaseURL = "https://host#" }, trailing},
 		{func(c *Config) { c.Credentials = nil }, "API client: no source of credentials given"},
 		{func(c *Config) { c.Budget = nil }, "API client: no request budget given"},
-		{func(c *Config) { c.UserAgent = "a\r\nb: c" }, "API client: user agent holds a control character"},
+		{func(c *Config) { c.UserAgent = "a\r\nb: c" }, "API client: user agent contains a control character"},
 		{func(c *Config) { c.CAFile = missing }, "read CA file: open " + missing + ": no such file or directory"},
 		{func(c *Config) { c.CAFile = noPEM }, "read CA file " + noPEM + ": no certificate in PEM format found"},
 	} {
@@ -449,7 +449,7 @@ func TestRedirects(t *testing.T) {
 		{302, "", 1, "list services: redirect without a valid address (status 302); check --api.url"},
 		{302, "http://s3cr3t:port/", 1, "list services: redirect without a valid address (status 302); check --api.url"},
 		{302, "/loop", 4, "list services: more than 3 redirects (status 302); check --api.url"},
-		{304, "/end", 1, "list services: answer with a status that the API does not use (status 304); check --api.url and any proxy between"},
+		{304, "/end", 1, "list services: unexpected response status (status 304); check --api.url and any proxy between"},
 	} {
 		t.Run(fmt.Sprint(c.status, " ", c.to), func(t *testing.T) {
 			hops.reset()

@@ -91,7 +91,7 @@ func newCredentials(id, secret keyPart) (Credentials, error) {
 		case part.text == "":
 			return Credentials{}, part.fault("is empty", "put the "+part.name+" there", nil)
 		case strings.ContainsFunc(part.text, func(r rune) bool { return r <= ' ' || r > '~' }):
-			return Credentials{}, part.fault("holds a space, line break or other character that no key has",
+			return Credentials{}, part.fault("contains a space, line break or other character that no key has",
 				"put the "+part.name+" there and nothing else", nil)
 		case len(part.text) > maxKeyFileBytes:
 			return Credentials{}, part.fault("is too long for a key", "put the "+part.name+" there and nothing else", nil)
@@ -99,7 +99,7 @@ func newCredentials(id, secret keyPart) (Credentials, error) {
 	}
 	if strings.Contains(id.text, ":") {
 		// Basic auth ends the user name at the first colon.
-		return Credentials{}, id.fault("holds a colon, which no key id has",
+		return Credentials{}, id.fault("contains a colon, which no key id has",
 			"put the API key id there, without the secret", nil)
 	}
 	return Credentials{KeyID: id.text, KeySecret: secret.text}, nil

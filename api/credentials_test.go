@@ -60,12 +60,12 @@ func TestStaticCredentials(t *testing.T) {
 		{"", testSecret, "API key id (CLICKHOUSE_CLOUD_API_KEY) is empty; put the API key id there"},
 		{testKeyID, "", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) is empty; put the API key secret there"},
 		{testKeyID, " \n", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) is empty; put the API key secret there"},
-		{testKeyID, "s3cr3t\ns3cr3t", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) holds a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, "s3cr3t\x00", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) holds a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, "s3cr3t\xff", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) holds a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, "\uFEFFs3cr3t", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) holds a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "s3cr3t\ns3cr3t", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "s3cr3t\x00", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "s3cr3t\xff", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "\uFEFFs3cr3t", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
 		{testKeyID, strings.Repeat("s3cr3t", 1000), "API key secret (CLICKHOUSE_CLOUD_API_SECRET) is too long for a key; put the API key secret there and nothing else"},
-		{testKeyID + ":" + testSecret, testSecret, "API key id (CLICKHOUSE_CLOUD_API_KEY) holds a colon, which no key id has; put the API key id there, without the secret"},
+		{testKeyID + ":" + testSecret, testSecret, "API key id (CLICKHOUSE_CLOUD_API_KEY) contains a colon, which no key id has; put the API key id there, without the secret"},
 	} {
 		got, err := StaticCredentials(c.id, c.secret).Credentials()
 		if c.err == "" {
@@ -187,7 +187,7 @@ func TestFileCredentialsErrors(t *testing.T) {
 		missing: "API key secret (" + missing + ") does not exist (stat " + missing + ": no such file or directory); check the path, or create the file",
 		dir:     "API key secret (" + dir + ") is not a regular file; check the path",
 		empty:   "API key secret (" + empty + ") is empty; put the API key secret there",
-		lines:   "API key secret (" + lines + ") holds a space, line break or other character that no key has; put the API key secret there and nothing else",
+		lines:   "API key secret (" + lines + ") contains a space, line break or other character that no key has; put the API key secret there and nothing else",
 		large:   "API key secret (" + large + ") is too long for a key; put the API key secret there and nothing else",
 	}
 	if os.Geteuid() != 0 { // root reads everything

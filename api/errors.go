@@ -45,7 +45,7 @@ const (
 	KindDNS         ErrorKind = "dns"         // name not resolved
 	KindConnect     ErrorKind = "connect"     // no connection
 	KindTLS         ErrorKind = "tls"         // certificate or handshake
-	KindCut         ErrorKind = "cut"         // connection lost before the answer was complete
+	KindCut         ErrorKind = "cut"         // connection lost before the response was complete
 	KindCredentials ErrorKind = "credentials" // no usable key; nothing was sent
 	KindCanceled    ErrorKind = "canceled"    // by the caller
 )
@@ -92,7 +92,7 @@ func (e *Error) Error() string {
 		details = append(details, clean(e.Err.Error(), maxCause))
 	}
 	if e.html {
-		details = append(details, "in an HTML page, so perhaps from a gateway or proxy")
+		details = append(details, "in an HTML page, perhaps from a gateway or proxy")
 	}
 	if e.Message != "" {
 		details = append(details, fmt.Sprintf("upstream says %q", e.Message))
@@ -144,15 +144,15 @@ func (e *Error) explain() (what, remedy string) {
 	case KindRedirect:
 		what, remedy = "redirect refused", "check --api.url"
 	case KindUnexpectedStatus:
-		what, remedy = "answer with a status that the API does not use", "check --api.url and any proxy between"
+		what, remedy = "unexpected response status", "check --api.url and any proxy between"
 	case KindContentType:
 		what, remedy = "a gateway or proxy answered instead of the API", "check --api.url and any proxy between"
 	case KindTooLarge:
-		what, remedy = "answer too large", "raise --api.max-response-size"
+		what, remedy = "response too large", "raise --api.max-response-size"
 	case KindDecode:
-		what = "answer not as documented"
+		what = "response not in the documented format"
 	case KindTimeout:
-		what, remedy = "no complete answer in time", "check the network, or raise --api.timeout"
+		what, remedy = "no complete response in time", "check the network, or raise --api.timeout"
 	case KindDNS:
 		what, remedy = "host name not resolved", "check --api.url, any proxy setting and the DNS of this machine"
 	case KindConnect:
@@ -160,7 +160,7 @@ func (e *Error) explain() (what, remedy string) {
 	case KindTLS:
 		what, remedy = "TLS handshake failed", "check --api.url and any proxy between"
 	case KindCut:
-		what = "connection lost before the answer was complete"
+		what = "connection lost before the response was complete"
 	case KindCredentials:
 		what, remedy = "no usable API key", "check the key id and secret"
 	case KindCanceled:
@@ -282,16 +282,16 @@ func transportError(ctx context.Context, err error, target *url.URL, connected b
 		errors.As(err, &netErr) && netErr.Timeout():
 		// Which of many calls it was that timed out does not help: whichever was
 		// slow, it is time that ran out.
-		e.Kind, e.what = KindTimeout, fmt.Sprintf("no complete answer from %s within %s", host, timeout)
+		e.Kind, e.what = KindTimeout, fmt.Sprintf("no complete response from %s within %s", host, timeout)
 		e.Err = context.DeadlineExceeded
 
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.As(err, &corrupt):
-		e.Kind, e.what = KindDecode, "compressed answer is damaged"
+		e.Kind, e.what = KindDecode, "compressed response is corrupt"
 
 	case connected,
 		errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF),
 		errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		e.Kind, e.what = KindCut, "connection to "+host+" lost before the answer was complete"
+		e.Kind, e.what = KindCut, "connection to "+host+" lost before the response was complete"
 	default:
 		e.Kind, e.what = KindConnect, "no connection to "+host
 	}
@@ -302,7 +302,7 @@ func transportError(ctx context.Context, err error, target *url.URL, connected b
 func contextError(ctx context.Context) *Error {
 	e := &Error{Kind: KindCanceled, Err: ctx.Err()}
 	if errors.Is(e.Err, context.DeadlineExceeded) {
-		e.Kind, e.what = KindTimeout, "deadline passed before the answer was complete"
+		e.Kind, e.what = KindTimeout, "deadline exceeded before the response was complete"
 	}
 	return e
 }

@@ -242,11 +242,11 @@ func TestTransportErrors(t *testing.T) {
 		},
 		{
 			dial(os.ErrDeadlineExceeded), false, KindTimeout,
-			"no complete answer from api.example within 30s; check the network, or raise --api.timeout",
+			"no complete response from api.example within 30s; check the network, or raise --api.timeout",
 		},
 		{
 			context.DeadlineExceeded, true, KindTimeout,
-			"no complete answer from api.example within 30s; check the network, or raise --api.timeout",
+			"no complete response from api.example within 30s; check the network, or raise --api.timeout",
 		},
 		{
 			dial(syscall.ENETUNREACH), false, KindConnect,
@@ -258,17 +258,17 @@ func TestTransportErrors(t *testing.T) {
 		},
 		{
 			&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, true, KindCut,
-			"connection to api.example lost before the answer was complete (read tcp: connection reset by peer)",
+			"connection to api.example lost before the response was complete (read tcp: connection reset by peer)",
 		},
 		{
 			&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, false, KindCut, // during the handshake
-			"connection to api.example lost before the answer was complete (read tcp: connection reset by peer)",
+			"connection to api.example lost before the response was complete (read tcp: connection reset by peer)",
 		},
 		{
 			errors.New("http2: server sent GOAWAY"), true, KindCut,
-			"connection to api.example lost before the answer was complete (http2: server sent GOAWAY)",
+			"connection to api.example lost before the response was complete (http2: server sent GOAWAY)",
 		},
-		{io.EOF, false, KindCut, "connection to api.example lost before the answer was complete (EOF)"},
+		{io.EOF, false, KindCut, "connection to api.example lost before the response was complete (EOF)"},
 	} {
 		e := transportError(t.Context(), c.err, target, c.connected, 30*time.Second)
 		if e.Kind != c.kind || e.Error() != c.text {
@@ -288,15 +288,15 @@ func TestErrorText(t *testing.T) {
 		{Error{Endpoint: "new"}, "new: failed"},
 		{Error{Endpoint: EndpointServices, Kind: KindRateLimited, StatusCode: 429, RetryAfter: 12345 * time.Millisecond}, "list services: rate limit of the API key reached (status 429); next request in 12.3s, lower --api.rate-use if other programs share the key"},
 		{Error{Endpoint: EndpointServices, Kind: KindRateLimited, StatusCode: 429}, "list services: rate limit of the API key reached (status 429); lower --api.rate-use if other programs share the key"},
-		{Error{Kind: KindTimeout}, "no complete answer in time; check the network, or raise --api.timeout"},
-		{Error{Kind: KindCut, Err: cause}, "connection lost before the answer was complete (cause)"},
+		{Error{Kind: KindTimeout}, "no complete response in time; check the network, or raise --api.timeout"},
+		{Error{Kind: KindCut, Err: cause}, "connection lost before the response was complete (cause)"},
 		{Error{Kind: KindConnect}, "no connection; check --api.url, the network and the proxy settings"},
 		{Error{Kind: KindDNS}, "host name not resolved; check --api.url, any proxy setting and the DNS of this machine"},
 		{Error{Kind: KindTLS}, "TLS handshake failed; check --api.url and any proxy between"},
-		{Error{Kind: KindTooLarge}, "answer too large; raise --api.max-response-size"},
+		{Error{Kind: KindTooLarge}, "response too large; raise --api.max-response-size"},
 		{Error{Kind: KindRedirect}, "redirect refused; check --api.url"},
 		{Error{Kind: KindCanceled, Err: context.Canceled}, "canceled"},
-		{Error{Kind: KindDecode, Err: errors.New(strings.Repeat("a\n", 1000))}, "answer not as documented (" + strings.Repeat("a ", 150) + "…)"},
+		{Error{Kind: KindDecode, Err: errors.New(strings.Repeat("a\n", 1000))}, "response not in the documented format (" + strings.Repeat("a ", 150) + "…)"},
 	} {
 		if got := c.e.Error(); got != c.want {
 			t.Errorf("error is\n%s\nwant\n%s", got, c.want)

@@ -69,7 +69,7 @@ func ParseURL(s string) (*url.URL, error) {
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
 		return nil, errors.New("must be an http or https URL")
 	case u.User != nil:
-		return nil, errors.New("must not hold a user name or password, since the API key has settings of its own")
+		return nil, errors.New("must not contain a user name or password, since the API key has settings of its own")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		return nil, errors.New("must end before any ? or #")
 	}
@@ -110,9 +110,9 @@ func pathSegment(name, id string) (string, error) {
 	case len(id) > maxIDBytes:
 		what = "is too long"
 	case strings.ContainsAny(id, `/\`) || strings.Contains(id, "..") || id == ".":
-		what = "holds a path"
+		what = "contains a path"
 	case strings.ContainsFunc(id, unicode.IsControl):
-		what = "holds a control character"
+		what = "contains a control character"
 	default:
 		return url.PathEscape(id), nil
 	}

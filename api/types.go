@@ -179,7 +179,7 @@ func decodeService(body []byte, id string) (ServiceDetail, error) {
 		return ServiceDetail{}, err
 	}
 	if !strings.EqualFold(s.ID, id) {
-		return ServiceDetail{}, errors.New("answer is about another service")
+		return ServiceDetail{}, errors.New("response is about another service")
 	}
 	return ServiceDetail{Service: s, Hostname: string(w.Hostname)}, nil
 }

@@ -116,7 +116,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"organization null", organizations, `{"result":null}`, "result is missing"},
 		{"service", service, `{"result":{"id":"A"}}`, ""},
 		{"service without id", service, `{"result":{}}`, "id is missing"},
-		{"another service", service, `{"result":{"id":"b"}}`, "answer is about another service"},
+		{"another service", service, `{"result":{"id":"b"}}`, "response is about another service"},
 		{"service null", service, `{"result":null}`, "result is missing"},
 		{"service a list", service, `{"result":[]}`, "json: cannot unmarshal array into Go value of type api.wireService"},
 		{"config null", config, `{"result":null}`, "result is missing"},

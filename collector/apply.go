@@ -157,7 +157,7 @@ func (p *poller) takeOrganizations(r *response, now time.Time) {
 		err = p.found(r.list, now)
 	}
 	p.state.discoverAt = time.Time{}
-	p.observe(&p.state.discovery, now, err, api.EndpointOrganizations, "organization found")
+	p.observe(&p.state.discovery, now, err, api.EndpointOrganizations, "Organization found")
 	if err != nil {
 		p.state.discoverAt = now.Add(min(p.config.MetricsInterval, p.config.InventoryInterval))
 		p.firstOnce.Do(func() { close(p.first) })
@@ -177,7 +177,7 @@ func (p *poller) found(list []api.Organization, now time.Time) error {
 	was, id := p.identity.Load(), inventory.CanonicalID(list[0].ID)
 	if was.ID != id {
 		if !p.c.claim(p, id) {
-			text := fmt.Sprintf("the organization that the API key sees, %s, is polled already: configure it once", id)
+			text := fmt.Sprintf("the organization that the API key sees, %s, is already polled: configure it only once", id)
 			return &refusedError{"duplicate_organization", text}
 		}
 		if was.ID != "" { // the key is another one

@@ -94,7 +94,7 @@ func TestRefreshPeriodLongerThanMaxAge(t *testing.T) {
 		}
 		b.sim.Resize(5)
 		b.pass(time.Hour)
-		if lines := b.logs.lines("suffices again"); len(lines) != 1 {
+		if lines := b.logs.lines("sufficient again"); len(lines) != 1 {
 			t.Errorf("want one line about the relief, got %q", lines)
 		}
 		// And once more when it begins again.

@@ -61,8 +61,10 @@ type Collector struct {
 
 // New returns a collector that has not polled anything yet.
 func New(o Options) (*Collector, error) {
-	c := &Collector{logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse,
-		mainMemo: &memo{off: o.NoMemo}, healthMemo: &memo{off: o.NoMemo}}
+	c := &Collector{
+		logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse,
+		mainMemo: &memo{off: o.NoMemo}, healthMemo: &memo{off: o.NoMemo},
+	}
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
 	}

@@ -143,7 +143,11 @@ func (c condition) String() string {
 
 // observe keeps a condition and logs when it changes.
 func (p *poller) observe(c *condition, now time.Time, err error, endpoint api.Endpoint, begun string) {
-	p.note(c, now, err, endpoint, begun, "refresh fails; what was read last is served until it is too old", "refresh works again")
+	trouble := "Refresh failed; serving the last good data"
+	if c.lastSuccess.IsZero() {
+		trouble = "Refresh failed; nothing has been read yet"
+	}
+	p.note(c, now, err, endpoint, begun, trouble, "Refresh works again")
 }
 
 // observeEach keeps the condition of calls that are made for one service after the

@@ -32,7 +32,7 @@ type health struct {
 func newHealth() *health {
 	h := &health{pollDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    exporterPrefix + "poll_duration_seconds",
-		Help:    "How long a poll of upstream took, with its retries and its waits for the rate budget, in seconds.",
+		Help:    "Duration of a poll of upstream in seconds, including retries and waits for the rate budget.",
 		Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 	}, []string{inventory.OrgLabel, "endpoint"})}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -40,15 +40,15 @@ func newHealth() *health {
 		h.counters = append(h.counters, vec)
 		return vec
 	}
-	h.requests = counter("api_requests_total", "HTTP requests made to upstream by status code; none: no answer came.", "endpoint", "code")
-	h.failures = counter("api_request_failures_total", "HTTP requests to upstream that brought no usable answer, by kind of failure.", "endpoint", "reason")
-	h.refusals = counter("api_rate_limit_refusals_total", "HTTP requests that upstream refused because of its rate limit (429).")
-	h.waits = counter("api_rate_limit_waits_total", "HTTP requests that had to wait for the rate budget.")
-	h.waitSeconds = counter("api_rate_limit_wait_seconds_total", "How long HTTP requests have waited for the rate budget, in seconds.")
-	h.drops = counter("series_dropped_total", "Upstream's series that were left out: duplicate (another one has the same labels), rule (by a relabelling rule), reserved (its name is one of the exporter's own), invalid (a rule left it without a valid name).", "reason")
-	h.pagesRefused = counter("pages_refused_total", "Answers of upstream that came with status 200 and were refused whole, by kind of trouble.", "endpoint", "reason")
-	h.downgrades = counter("families_downgraded_total", "Families of upstream's metrics whose type was not known, so that they were served as of the nearest type.")
-	h.panics = counter("panics_total", "Panics, which are bugs, after which all that was read of the organization was dropped and read anew.")
+	h.requests = counter("api_requests_total", "Total number of HTTP requests to upstream, by status code; none if there was no response.", "endpoint", "code")
+	h.failures = counter("api_request_failures_total", "Total number of HTTP requests to upstream that yielded no usable response, by reason.", "endpoint", "reason")
+	h.refusals = counter("api_rate_limit_refusals_total", "Total number of HTTP requests that upstream refused because of its rate limit (429).")
+	h.waits = counter("api_rate_limit_waits_total", "Total number of HTTP requests that had to wait for the rate budget.")
+	h.waitSeconds = counter("api_rate_limit_wait_seconds_total", "Total time that HTTP requests have waited for the rate budget, in seconds.")
+	h.drops = counter("series_dropped_total", "Total number of upstream series that were dropped, by reason: duplicate (another series has the same labels), rule (a relabelling rule dropped it), reserved (the exporter itself exports that name), invalid (Prometheus would refuse it).", "reason")
+	h.pagesRefused = counter("pages_refused_total", "Total number of responses with status 200 that were refused as a whole, by reason.", "endpoint", "reason")
+	h.downgrades = counter("families_downgraded_total", "Total number of upstream metric families of an unknown type, which are exported as the nearest known type.")
+	h.panics = counter("panics_total", "Total number of panics, each of them a bug, after which the organization's data was dropped and read again.")
 
 	gauge := func(name, help string, value func(v *organizationView, now time.Time) float64) {
 		h.gauges = append(h.gauges, struct {
@@ -65,27 +65,27 @@ func newHealth() *health {
 		}
 		return unixSeconds(t)
 	}
-	gauge(upName, "Whether the latest requests for an organization's list of services and for its metrics worked.",
+	gauge(upName, "Whether the last requests for an organization's list of services and for its metrics succeeded.",
 		func(v *organizationView, _ time.Time) float64 { return truth(v.up) })
-	gauge(exporterPrefix+"inventory_last_success_timestamp_seconds", "When the list of services was last read, in seconds since 1970.",
+	gauge(exporterPrefix+"inventory_last_success_timestamp_seconds", "Unix timestamp of the last successful read of the list of services.",
 		func(v *organizationView, now time.Time) float64 { return moment(v.list.lastSuccess, now) })
-	gauge(exporterPrefix+"metrics_last_success_timestamp_seconds", "When metrics, of the organization or of a service, were last read, in seconds since 1970.",
+	gauge(exporterPrefix+"metrics_last_success_timestamp_seconds", "Unix timestamp of the last successful read of metrics, of the organization or of a single service.",
 		func(v *organizationView, now time.Time) float64 { return moment(v.metricsAt, now) })
-	gauge(exporterPrefix+"api_budget_requests", "HTTP requests that the exporter allows itself in the window of upstream's rate limit.",
+	gauge(exporterPrefix+"api_budget_requests", "Number of HTTP requests that the exporter may make per rate limit window.",
 		func(v *organizationView, _ time.Time) float64 { return float64(v.config.API.Budget.Usage().Limit) })
-	gauge(exporterPrefix+"api_budget_used_requests", "HTTP requests made in the present window of upstream's rate limit.",
+	gauge(exporterPrefix+"api_budget_used_requests", "Number of HTTP requests made in the current rate limit window.",
 		func(v *organizationView, _ time.Time) float64 { return float64(v.config.API.Budget.Usage().Used) })
-	gauge(exporterPrefix+"series", "Upstream's series that are held and served.",
+	gauge(exporterPrefix+"series", "Number of upstream series that are currently exported.",
 		func(v *organizationView, _ time.Time) float64 { return float64(v.series) })
-	gauge(exporterPrefix+"page_bytes", "Size of the upstream metrics pages that are held, in bytes.",
+	gauge(exporterPrefix+"page_bytes", "Size of the upstream metrics pages currently held, in bytes.",
 		func(v *organizationView, _ time.Time) float64 { return float64(v.bytes) })
-	gauge(exporterPrefix+"unknown_services", "Services that the metrics name and the list of services does not.",
+	gauge(exporterPrefix+"unknown_services", "Number of services that appear in the metrics but not in the list of services.",
 		func(v *organizationView, _ time.Time) float64 { return float64(v.unknown) })
-	gauge(exporterPrefix+"uncovered_services", "Services that the organization's metrics page leaves out, so that their own pages are read.",
+	gauge(exporterPrefix+"uncovered_services", "Number of services that are missing from the organization's metrics page and are read one by one.",
 		func(v *organizationView, _ time.Time) float64 { return float64(v.plan.Uncovered) })
-	gauge(exporterPrefix+"planned_refresh_period_seconds", "In how long, within the rate budget, the metrics of every running service are to be read once, in seconds.",
+	gauge(exporterPrefix+"planned_refresh_period_seconds", "Planned time in which the metrics of every running service are read once within the rate budget, in seconds.",
 		func(v *organizationView, _ time.Time) float64 { return v.plan.Period.Seconds() })
-	gauge(exporterPrefix+"metrics_max_age_seconds", "For how long metrics are served after they were read, or for two and a half refresh periods if that is longer, in seconds.",
+	gauge(exporterPrefix+"metrics_max_age_seconds", "Configured maximum age of served metrics in seconds; services that are read less often are served for two and a half refresh periods.",
 		func(v *organizationView, _ time.Time) float64 { return v.config.MaxAge.Seconds() })
 	return h
 }

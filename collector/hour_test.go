@@ -78,7 +78,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 // young as the budget allows.
 func TestHour(t *testing.T) {
 	sizes := []int{99, 101, 300, 2000}
-	if raceEnabled || testing.Short() {
+	if raceEnabled || !long {
 		sizes = []int{101}
 	}
 	forms := []struct {
@@ -186,7 +186,7 @@ func hour(t *testing.T, services int, form string, mode simulator.CapMode) strin
 // Learning when upstream refreshes makes what is scraped younger, through the whole
 // chain, at no more requests.
 func TestHourOfADriftingPhase(t *testing.T) {
-	fewer := raceEnabled || testing.Short()
+	fewer := raceEnabled || !long
 	var phases []time.Duration // spread over the interval of plain polling, and over the minute
 	for i := range 6 {
 		phases = append(phases, time.Duration(5*i+30*(i%2))*time.Second+2500*time.Millisecond)

@@ -17,7 +17,7 @@ import (
 // Upstream takes ids in whichever case, and so may what it says of them be. They are
 // one id, and exported as one.
 func TestIDsOfEitherCase(t *testing.T) {
-	shout := func(endpoint string, id string) simulator.Fault {
+	shout := func(endpoint, id string) simulator.Fault {
 		return simulator.Fault{Endpoints: []string{endpoint}, Mutate: func(body []byte) []byte {
 			return bytes.ReplaceAll(body, []byte(id), []byte(strings.ToUpper(id)))
 		}}

@@ -18,7 +18,7 @@ func inventoryGauges(of *listedInput, states []string) []exposition.Gauge {
 	var gauges []exposition.Gauge
 	s := of.entry
 	add := adder(&gauges, of.org, s.ID, s.Name)
-	add(serviceInfoName, "What the inventory says of a Postgres service; always 1.", 1,
+	add(serviceInfoName, "Information about a Postgres service from the inventory; always 1.", 1,
 		labels.Label{Name: "postgres_provider", Value: s.Provider},
 		labels.Label{Name: "postgres_region", Value: s.Region},
 		labels.Label{Name: "postgres_size", Value: s.Size},
@@ -30,21 +30,21 @@ func inventoryGauges(of *listedInput, states []string) []exposition.Gauge {
 		states = append(slices.Clip(states), s.State)
 	}
 	for _, state := range states {
-		add(serviceStateName, "The state of a Postgres service: 1 for the state it is in, 0 for every other.",
+		add(serviceStateName, "State of a Postgres service: 1 for its current state, 0 for all others.",
 			truth(state == s.State), labels.Label{Name: "state", Value: state})
 	}
 	if !s.CreatedAt.IsZero() {
-		add(serviceCreatedName, "When a Postgres service was created, in seconds since 1970.", unixSeconds(s.CreatedAt))
+		add(serviceCreatedName, "Unix timestamp of the creation of a Postgres service.", unixSeconds(s.CreatedAt))
 	}
 	if s.StorageGiB > 0 {
-		add(serviceStorageName, "Size of a Postgres service's storage in bytes; absent where the inventory does not give it.", s.StorageGiB*bytesPerGiB)
+		add(serviceStorageName, "Size of the storage of a Postgres service in bytes; absent if the inventory does not report it.", s.StorageGiB*bytesPerGiB)
 	}
 	add(servicePrimaryName, "Whether a Postgres service is a primary (1) or a read replica (0).", truth(s.IsPrimary))
 	if tags := inventory.TagLabels(s.Tags); len(tags) > 0 {
-		add(serviceTagsName, "The tags of a Postgres service: tag_<key> holds a tag's value, tagpresent_<key> is true for a tag without one; always 1.", 1, tags...)
+		add(serviceTagsName, "Tags of a Postgres service: tag_<key> is the value of a tag, tagpresent_<key> is true for a tag without a value; always 1.", 1, tags...)
 	}
 	for _, setting := range of.details.settings {
-		add(serviceSettingName, "A numeric setting of a Postgres service, in the unit in which it is set; the names of PgBouncer's begin with pgbouncer and a dot.",
+		add(serviceSettingName, "Numeric setting of a Postgres service, in the unit in which it is set; names of PgBouncer settings start with pgbouncer and a dot.",
 			setting.Value, labels.Label{Name: "name", Value: setting.Name})
 	}
 	return gauges
@@ -56,7 +56,7 @@ func inventoryTotals(org string, inv *inventory.Inventory) []exposition.Gauge {
 	for _, state := range slices.Sorted(maps.Keys(inv.Counts)) {
 		gauges = append(gauges, exposition.Gauge{
 			Name:   servicesName,
-			Help:   "Number of Postgres services of an organization by state.",
+			Help:   "Number of Postgres services of an organization, by state.",
 			Labels: labels.FromStrings(inventory.OrgLabel, org, "state", state),
 			Value:  float64(inv.Counts[state]),
 		})

@@ -182,6 +182,28 @@ func TestUnknownService(t *testing.T) {
 	})
 }
 
+// A service that a list leaves out comes back with what the page that is held says of
+// it.
+func TestServiceThatOneListLeavesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 3}, nil)
+		b.refreshed()
+		id := b.sim.Services()[1].ID
+		before := ids(b.upstreamSeries(), id)
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics", "service_metrics"}, Status: 503})
+		heal := b.sim.SetFault(withoutService(id))
+		b.pass(70 * time.Second)
+		if found := ids(b.series(), id); len(found) != 0 {
+			t.Errorf("series of a service that is not listed: %q", found)
+		}
+		heal()
+		b.pass(70 * time.Second)
+		if diff := cmp.Diff(before, ids(b.upstreamSeries(), id)); diff != "" {
+			t.Errorf("series (-before +after):\n%s", diff)
+		}
+	})
+}
+
 func TestEmptyList(t *testing.T) {
 	t.Run("once is a hiccup", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -316,7 +338,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				b.stop()
 				changed := map[string]time.Time{}
 				for id, s := range p.state.services {
-					if !s.fetchedAt.IsZero() && !s.onPage && !s.own {
+					if !s.fetchedAt.IsZero() && p.state.page[id] == nil && !s.own {
 						changed[id] = s.fetchedAt
 					}
 				}

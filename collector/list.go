@@ -28,11 +28,11 @@ func (p *poller) takeList(r *response, now time.Time) error {
 		// A fleet does not vanish by one empty answer; an upstream that has lost
 		// its database for a moment would look the same.
 		st.unconfirmed = true
-		level.Warn(p.logger).Log("msg", "the list of services is empty although it was not before; waiting for the next one to confirm it",
+		level.Warn(p.logger).Log("msg", "The list of services is empty although it was not before; waiting for the next list to confirm it",
 			"services", len(st.listed))
 		return nil
 	}
-	p.observe(&st.list, now, r.err, r.request.Endpoint, "inventory read")
+	p.observe(&st.list, now, r.err, r.request.Endpoint, "Inventory read")
 	if r.err != nil {
 		return r.err
 	}
@@ -62,18 +62,7 @@ func (p *poller) setInventory(list []api.Service, readAt time.Time) {
 		delete(st.tombstones, id)
 		p.service(id).entry = entry
 	}
-	for id, m := range st.page {
-		if !p.exports(id, st.pageAt) {
-			continue
-		}
-		if s := p.service(id); s.fetchedAt.IsZero() {
-			s.onPage = true
-			p.setMetrics(s, m, st.pageAt, false)
-		}
-	}
-	for _, s := range st.services {
-		p.derive(s)
-	}
+	p.applyToHeld()
 	if last == nil || !maps.Equal(last.Counts, st.inventory.Counts) || st.totalsRules != p.ownRules || p.c.noMemo {
 		st.totals, st.totalsRules = p.expose(inventoryTotals(p.label(), st.inventory), st.totals), p.ownRules
 	}
@@ -83,6 +72,28 @@ func (p *poller) setInventory(list []api.Service, readAt time.Time) {
 		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(st.inventory.Services[id].State)})
 	}
 	st.planner.SetServices(time.Now(), planned, total)
+}
+
+// applyToHeld applies the configuration and the inventory to the metrics that are held.
+func (p *poller) applyToHeld() {
+	st := p.state
+	p.expire(time.Now(), st.planner.Summary())
+	for id, s := range st.services {
+		if !p.exports(id, s.fetchedAt) {
+			p.forget(id)
+		}
+	}
+	for id, m := range st.page {
+		if !p.exports(id, st.pageAt) {
+			continue
+		}
+		if s := p.service(id); s.fetchedAt.IsZero() {
+			p.setMetrics(s, m, st.pageAt, false)
+		}
+	}
+	for _, s := range st.services {
+		p.derive(s)
+	}
 }
 
 // dropServices forgets the services that the inventory does not have any more; last
@@ -97,15 +108,10 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 			p.forget(id)
 			if _, out := st.excluded[id]; !out {
 				st.tombstones[id] = now
-				delete(st.page, id)
 			}
 		}
 	}
-	for id, s := range st.services {
-		if st.inventory.Services[id] == nil && !p.exports(id, s.fetchedAt) {
-			p.forget(id)
-		}
-	}
+	// As long as the page that is held has a service, it must not bring it back.
 	for id, left := range st.tombstones {
 		if st.page[id] == nil && reached(now, left.Add(tombstoneAge)) {
 			delete(st.tombstones, id)
@@ -130,6 +136,10 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 	if id == "" {
 		// Series of no service are for the first shard, or they would come twice.
 		return p.config.Shard.Count <= 1 || p.config.Shard.Index == 0
+	}
+	if ids, only := p.config.named(); only && st.inventory == nil {
+		_, found := slices.BinarySearch(ids, id)
+		return found
 	}
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)
@@ -183,7 +193,7 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 		s.settingsTried = true
 	}
 	p.observeEach(calls, func(s *service) error { return *failed(s) }, now, endpoint,
-		"a service's "+what+" cannot be read; what was read last stands", "every service's "+what+" can be read again")
+		"Cannot read a service's "+what+"; keeping what was read last", "Every service's "+what+" can be read again")
 	if r.err != nil {
 		return
 	}

@@ -90,6 +90,12 @@ func check(organizations []*Organization) error {
 	return nil
 }
 
+// named returns the ids of the services to export, sorted, if the user named ids.
+func (o *Organization) named() (ids []string, only bool) {
+	ids, only = o.Selection.OnlyIDs()
+	return slices.DeleteFunc(ids, func(id string) bool { return !o.Shard.Owns(id) }), only
+}
+
 // wantsHostnames tells whether services are asked for theirs, one by one.
 func (o *Organization) wantsHostnames() bool {
 	return o.CollectConfig || slices.ContainsFunc(o.EnrichLabels, inventory.EnrichLabel.NeedsHostname)

@@ -269,3 +269,31 @@ func TestWaitFirstRefreshIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// A poll that finds nothing new leaves the page as it was: only the health of services,
+// which says when they were read, is encoded again.
+func TestUnchangedPollEncodesNoPage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 5, RefreshInterval: 24 * time.Hour}, nil)
+		b.refreshed()
+		b.pass(time.Minute)
+		org := b.sim.Config().OrganizationID
+		var encoder exposition.Encoder
+		var last []*exposition.Document
+		for i := range 20 {
+			docs, err := b.c.Page(org, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			encoder.Encode(exposition.Text, exposition.Gzip, docs...)
+			if want := int64(2 + i); encoder.Encoded() != want {
+				t.Fatalf("%d documents were encoded after %d polls, want %d", encoder.Encoded(), i, want)
+			}
+			if i > 0 && (docs[0] != last[0] || docs[1] == last[1]) {
+				t.Errorf("poll %d: the page is another one: %t; so is the health: %t", i, docs[0] != last[0], docs[1] != last[1])
+			}
+			last = docs
+			b.pass(70 * time.Second)
+		}
+	})
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-kit/log/level"
@@ -17,8 +16,10 @@ import (
 
 // parse has a parser read a page.
 func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.Page, error) {
-	if n := len(page.Body); n > 0 && page.Body[n-1] != '\n' && !page.Complete && !endsItself(page) {
-		return nil, &refusedError{"parse", "the metrics page breaks off before the end of its last line: it has been cut on its way, the last good page is kept"}
+	// OpenMetrics says where it ends, so that the parser would refuse one that was cut.
+	whole := page.Complete || len(page.Body) == 0 || bytes.HasSuffix(page.Body, []byte("\n")) || bytes.HasSuffix(page.Body, []byte("\n# EOF"))
+	if !whole {
+		return nil, &refusedError{"parse", "the metrics page ends in the middle of a line, so it may have been cut off; keeping the last good page"}
 	}
 	if p.c.noMemo {
 		parser.Forget()
@@ -31,16 +32,10 @@ func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.P
 		p.c.health.downgrades.WithLabelValues(p.label()).Add(float64(parsed.Downgraded))
 		if !p.state.downgraded {
 			p.state.downgraded = true
-			level.Warn(p.logger).Log("msg", "upstream's metrics have families of a type that is not known here; they are served as of the nearest type", "families", parsed.Downgraded)
+			level.Warn(p.logger).Log("msg", "Upstream has metric families of an unknown type; exporting them as the nearest known type", "families", parsed.Downgraded)
 		}
 	}
 	return parsed, nil
-}
-
-// endsItself tells whether the page's format says where it ends, so that the parser
-// refuses one that has been cut.
-func endsItself(page *api.Page) bool {
-	return strings.Contains(page.ContentType, "openmetrics") && bytes.HasSuffix(page.Body, []byte("# EOF"))
 }
 
 // takePage takes in the response to a call for the organization's page.
@@ -53,25 +48,21 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 		page, err = p.parse(st.parser, r.page)
 	}
 	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
-		err = &refusedError{"empty", "the organization's metrics page is empty, which the list of services does not explain: upstream is in trouble, the last good page is kept"}
+		err = &refusedError{"empty", "the organization's metrics page is unexpectedly empty; keeping the last good page"}
 	}
-	if err != nil {
-		for _, s := range st.services {
-			s.onPage = false
-		}
-	}
+	st.pageOK = err == nil
 	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
 	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
 		// Upstream may refuse the page of an organization with too many services, and
 		// to keys that may read services only: then every service's own page is read,
 		// and nothing is wrong.
 		if st.organizationPage.err == nil {
-			level.Info(p.logger).Log("msg", "upstream refuses the organization's metrics page; reading the services' own pages instead", "err", err)
+			level.Info(p.logger).Log("msg", "Upstream refuses the organization's metrics page; reading each service's page instead", "err", err)
 		}
 		st.organizationPage, _, _ = st.organizationPage.observe(now, err)
 		return err
 	}
-	p.observe(&st.organizationPage, now, err, r.request.Endpoint, "metrics read")
+	p.observe(&st.organizationPage, now, err, r.request.Endpoint, "Metrics read")
 	st.metricsErr = err
 	if err != nil {
 		return err
@@ -84,9 +75,6 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.Outcome) {
 	st := p.state
 	st.metricsAt, st.pageAt, st.pageBytes = at, at, page.Bytes
-	for _, s := range st.services {
-		s.onPage = false
-	}
 	st.page = make(map[string]*exposition.Metrics, len(page.Groups))
 	for id, m := range p.byID(page.Groups) {
 		if id != "" {
@@ -97,7 +85,6 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 			continue
 		}
 		s := p.service(id)
-		s.onPage = true
 		if p.setMetrics(s, m, at, false) {
 			outcome.Changed = true
 		}
@@ -106,7 +93,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 	}
 	// What the inventory does not know lives only as long as upstream names it.
 	for id, s := range st.services {
-		if s.entry == nil && !s.onPage {
+		if s.entry == nil && st.page[id] == nil {
 			p.forget(id)
 			outcome.Changed = true
 		}
@@ -141,7 +128,7 @@ func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.O
 		page, err = p.parse(parser, r.page)
 	}
 	if err == nil && len(page.Groups) == 0 && s.mustHaveMetrics(now) {
-		err = &refusedError{"empty", "the service's metrics page is empty although it is running: upstream is in trouble, the last good page is kept"}
+		err = &refusedError{"empty", "the service's metrics page is empty although the service is running; keeping the last good page"}
 	}
 	s.err = err
 	p.observeServicePages(now)
@@ -191,6 +178,6 @@ func (s *service) mustHaveMetrics(now time.Time) bool {
 // observeServicePages keeps the condition of the services' own pages.
 func (p *poller) observeServicePages(now time.Time) {
 	p.observeEach(&p.state.servicePages, func(s *service) error { return s.err }, now, api.EndpointServiceMetrics,
-		"a service's own metrics page cannot be read; its last good one is served until it is too old",
-		"every service's own metrics page can be read again")
+		"Cannot read a service's metrics page; serving its last good data until it is too old",
+		"Every service's metrics page can be read again")
 }

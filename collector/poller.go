@@ -146,6 +146,12 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 	p.state.planner.Reconfigure(p.plan())
 	if p.state.inventory != nil {
 		p.setInventory(p.state.listed, p.state.inventory.ReadAt)
+	} else {
+		if !reflect.DeepEqual(last.Selection, config.Selection) || last.Shard != config.Shard {
+			p.abort()
+			p.startPlan(now)
+		}
+		p.applyToHeld()
 	}
 	p.publish(now)
 }
@@ -166,7 +172,7 @@ func (p *poller) setRules() {
 
 // plan returns what the planner has to know of the configuration.
 func (p *poller) plan() schedule.Config {
-	_, onlyIDs := p.config.Selection.OnlyIDs()
+	_, onlyIDs := p.config.named()
 	return schedule.Config{
 		Spacing:               p.config.API.Budget.Spacing(),
 		MetricsInterval:       p.config.MetricsInterval,
@@ -210,7 +216,7 @@ func (p *poller) poll(ctx context.Context) {
 		if p.view.Load().expired(now) {
 			p.publish(now)
 		}
-		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond))
+		timer.Reset(max(p.ask(now).Sub(now), time.Millisecond)) //nolint:contextcheck // it is p.requests
 		select {
 		case <-ctx.Done():
 			return
@@ -256,7 +262,7 @@ func (p *poller) recovered(v any, stack []byte) {
 	p.c.health.panics.WithLabelValues(p.label()).Inc()
 	if text := fmt.Sprint(v); text != p.panicked {
 		p.panicked = text
-		level.Error(p.logger).Log("msg", "a panic, which is a bug: what was read of the organization is dropped and read anew; please report it",
+		level.Error(p.logger).Log("msg", "Panic while processing a response; dropping the organization's data and reading it again. This is a bug, please report it",
 			"panic", text, "stack", string(stack))
 	}
 	now := time.Now()
@@ -290,19 +296,18 @@ func (p *poller) ask(now time.Time) time.Time {
 	if p.identity.Load().ID == "" {
 		return wake
 	}
-	for p.inFlight < schedule.MaxInFlight+8 { // the planner sees to that; it must not hang on its being right
+	for {
 		r, ok := st.planner.Next(now)
 		if !ok {
-			break
+			return wake
 		}
 		if r.At.After(now) {
 			sooner(r.At)
-			break
+			return wake
 		}
 		st.planner.Started(r, now)
 		p.begin(r)
 	}
-	return wake
 }
 
 func (p *poller) begin(r schedule.Request) {

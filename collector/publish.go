@@ -41,7 +41,7 @@ func (p *poller) expire(now time.Time, plan schedule.Summary) {
 			s.expire()
 		}
 	}
-	if reached(now, st.pageAt.Add(max(p.config.MaxAge, plan.Period*5/2))) {
+	if st.page != nil && reached(now, st.pageAt.Add(max(p.config.MaxAge, plan.Period*5/2))) {
 		st.page, st.pageBytes = nil, 0
 		st.parser.Forget()
 	}
@@ -65,11 +65,11 @@ func (p *poller) observeBudget(plan schedule.Summary) {
 	switch {
 	case !st.overBudget && plan.Period > p.config.MaxAge:
 		st.overBudget = true
-		level.Warn(p.logger).Log("msg", "the rate budget is too small to read every service's metrics within --metrics.max-age, so that they are served for longer; ask ClickHouse support for a raised limit and set --api.rate-limit to it, divide the services among exporters (shards, organizations) with an API key each, or select fewer services",
+		level.Warn(p.logger).Log("msg", "The rate budget is too small to read every service within --metrics.max-age, so metrics are served for longer. Ask ClickHouse support for a higher limit and set --api.rate-limit, select fewer services, or divide them among shards or organizations with an API key each",
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	case st.overBudget && plan.Period <= p.config.MaxAge*9/10: // well below, or it would be said again and again
 		st.overBudget = false
-		level.Info(p.logger).Log("msg", "the rate budget suffices again to read every service's metrics within --metrics.max-age",
+		level.Info(p.logger).Log("msg", "The rate budget is sufficient again to read every service within --metrics.max-age",
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	}
 }
@@ -103,7 +103,7 @@ func (p *poller) serviceView(s *service) *serviceView {
 		if p.config.Timestamps {
 			f.stamp = s.changedAt
 		}
-		f.up = s.own && s.err == nil || !s.own && s.onPage
+		f.up = s.err == nil && (s.own || p.state.pageOK && p.state.page[s.id] != nil)
 	}
 	if last := p.view.Load(); last != nil && !p.c.noMemo {
 		if v := last.service(s.id); v != nil && v.serviceFacts == f {

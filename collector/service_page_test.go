@@ -107,7 +107,7 @@ func TestPageThatTheKeyMayNotRead(t *testing.T) {
 		if lines := b.logs.lines("level=warn"); len(lines) != 0 {
 			t.Errorf("warnings: %q", lines)
 		}
-		if lines := b.logs.lines("own pages instead"); len(lines) != 1 {
+		if lines := b.logs.lines("each service's page instead"); len(lines) != 1 {
 			t.Errorf("want one line about it, got %q", lines)
 		}
 		heal()

@@ -53,7 +53,7 @@ func (s *serviceView) expired(now time.Time) bool {
 // expire returns the service without its data.
 func (s *serviceView) expire() *serviceView {
 	f := s.serviceFacts
-	f.service.expire()
+	f.expire()
 	f.stamp, f.up = time.Time{}, false
 	return newServiceView(f)
 }
@@ -91,10 +91,10 @@ func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 			continue
 		}
 		add := adder(&gauges, s.org, s.id, s.name())
-		add(serviceUpName, "Whether the latest request for a Postgres service's metrics brought them.", truth(s.up))
+		add(serviceUpName, "Whether the last request for the metrics of a Postgres service succeeded.", truth(s.up))
 		if !s.fetchedAt.IsZero() {
-			add(serviceLastSuccessName, "When a Postgres service's metrics were last read, in seconds since 1970.", unixSeconds(s.fetchedAt))
-			add(serviceLastChangeName, "When a Postgres service's metrics were first seen to have the values they have, in seconds since 1970.", unixSeconds(s.changedAt))
+			add(serviceLastSuccessName, "Unix timestamp of the last successful read of the metrics of a Postgres service.", unixSeconds(s.fetchedAt))
+			add(serviceLastChangeName, "Unix timestamp at which the current metric values of a Postgres service were first seen.", unixSeconds(s.changedAt))
 		}
 	}
 	metrics := exposition.NewMetrics(gauges)

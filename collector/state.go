@@ -32,6 +32,7 @@ type state struct {
 	pageAt    time.Time                      // when it came
 	pageBytes int
 	pageTried bool
+	pageOK    bool // the latest attempt brought it
 
 	hostnames, settings condition // of the calls for details
 
@@ -71,22 +72,24 @@ func (p *poller) startOver(now time.Time) {
 		services:   map[string]*service{},
 		parser:     exposition.NewParser(inventory.ServiceLabel),
 	}
-	st := p.state
-	st.planner = schedule.New(p.plan(), now)
 	if p.identity.Load().ID == "" {
-		st.discoverAt = now
+		p.state.discoverAt = now
 	}
-	if ids, only := p.config.Selection.OnlyIDs(); only {
-		// Named services can be read even if the list never can.
-		var named []schedule.Service
-		for _, id := range ids {
-			if p.config.Shard.Owns(id) {
-				named = append(named, schedule.Service{ID: id})
-			}
-		}
-		st.planner.SetServices(now, named, len(ids))
-	}
+	p.startPlan(now)
 	p.publish(now)
+}
+
+// startPlan begins to plan requests, before there is a list.
+func (p *poller) startPlan(now time.Time) {
+	p.state.planner = schedule.New(p.plan(), now)
+	if ids, only := p.config.named(); only {
+		// Named services can be read even if the list never can.
+		services := make([]schedule.Service, len(ids))
+		for i, id := range ids {
+			services[i].ID = id
+		}
+		p.state.planner.SetServices(now, services, len(ids))
+	}
 }
 
 // service is what is held of one service that the list or the metrics name. It must be
@@ -106,7 +109,6 @@ type service struct {
 	changedAt   time.Time           // when the program first saw these values
 	utilization utilization
 	own         bool               // they came from the service's own page
-	onPage      bool               // the latest attempt at the organization's page brought some of it
 	parser      *exposition.Parser // of its own page
 	pageBytes   int                // of its own page
 

@@ -80,6 +80,15 @@ type CallStatus struct {
 	AgeSeconds  float64   `json:"age_seconds,omitempty"` // since LastSuccess
 }
 
+// KeyRefused tells whether the call will fail until somebody sees to the API key.
+func (s CallStatus) KeyRefused() bool {
+	switch api.ErrorKind(s.Reason) {
+	case api.KindUnauthorized, api.KindForbidden, api.KindCredentials:
+		return true
+	}
+	return false
+}
+
 // BudgetStatus is the state of the rate budget.
 type BudgetStatus struct {
 	Used          int       `json:"used"`
@@ -123,6 +132,14 @@ type ServiceStatus struct {
 	CPUUsedRatio  *float64 `json:"cpu_used_ratio,omitempty"` // of all cores, between the last two changes
 	Connections   *float64 `json:"connections,omitempty"`    // in all states
 	DiskUsedRatio *float64 `json:"disk_used_ratio,omitempty"`
+}
+
+// Listed returns the service as the inventory lists it, for an inventory.Filter.
+func (s *ServiceStatus) Listed() api.Service {
+	return api.Service{
+		ID: s.ID, Name: s.Name, Provider: s.Provider, Region: s.Region, PostgresVersion: s.Version, Size: s.Size, HAType: s.HAType, State: s.State,
+		StorageGiB: s.StorageGiB, Tags: s.Tags, IsPrimary: s.Primary, CreatedAt: s.CreatedAt,
+	}
 }
 
 // Status returns what is known at the moment. It waits for nothing.

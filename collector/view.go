@@ -170,7 +170,7 @@ func (v *organizationView) servicePage(id string, now time.Time) ([]*exposition.
 		if err == nil {
 			err = v.metricsErr
 		}
-		return nil, unavailable("service "+s.id, now, s.fetchedAt, err, "upstream has not been asked yet, or its answer leaves the service out")
+		return nil, unavailable("service "+s.id, now, s.fetchedAt, err, "it has not been read yet, or upstream's page does not include it")
 	}
 	return []*exposition.Document{s.page()}, nil
 }
@@ -182,7 +182,7 @@ func unavailable(what string, now, last time.Time, err error, otherwise string) 
 		otherwise = err.Error()
 	}
 	if last.IsZero() {
-		return &UnavailableError{Reason: fmt.Sprintf("no metrics of %s: %s", what, otherwise)}
+		return &UnavailableError{Reason: fmt.Sprintf("no metrics for %s: %s", what, otherwise)}
 	}
 	reason := fmt.Sprintf("the metrics of %s have expired: the last ones are %s old", what, age(now, last).Round(time.Second))
 	if err != nil {

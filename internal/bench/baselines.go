@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/model/textparse"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
 // rules are what a user might do with three rules.
@@ -42,21 +44,20 @@ func newRewriter() *rewriter {
 
 func (r *rewriter) rewrite(lset labels.Labels) (labels.Labels, bool) {
 	r.builder.Reset(lset)
-	r.builder.Set("postgres_region", "us-east-1")
-	r.builder.Set("postgres_size", "r6gd.medium")
-	r.builder.Set("postgres_state", "running")
+	for _, l := range added() {
+		r.builder.Set(l.Name, l.Value)
+	}
 	keep := relabel.ProcessBuilder(r.builder, r.rules...)
 	return r.builder.Labels(), keep
 }
 
 // dataModel makes a page as one does with what Prometheus's libraries offer:
-// parse into the data model, label, sort, encode, compress. It writes the page
-// to out and returns how many series it has.
-func dataModel(page []byte, r *rewriter, out io.Writer) (series int, err error) {
+// parse into the data model, label, sort, encode, compress.
+func dataModel(page []byte, r *rewriter, out io.Writer) error {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	scratch := labels.NewScratchBuilder(16)
 	for name, f := range families {
@@ -81,38 +82,36 @@ func dataModel(page []byte, r *rewriter, out io.Writer) (series int, err error) 
 			kept = append(kept, m)
 		}
 		f.Metric = kept
-		series += len(kept)
 	}
 	z, err := gzip.NewWriterLevel(out, 6)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	encoder := expfmt.NewEncoder(z, expfmt.NewFormat(expfmt.TypeTextPlain))
 	for _, name := range slices.Sorted(maps.Keys(families)) {
 		if err := encoder.Encode(families[name]); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return series, z.Close()
+	return z.Close()
 }
 
-// series makes a page series by series with Prometheus's own fast parser, and
-// returns how many there are.
-func series(page []byte, r *rewriter, out io.Writer) (n int, err error) {
+// seriesBySeries makes a page with Prometheus's own fast parser.
+func seriesBySeries(page []byte, r *rewriter, out io.Writer) error {
 	// The parser appends to what it is given if there is room.
 	parser := textparse.NewPromParser(slices.Clip(page), labels.NewSymbolTable(), false)
 	z, err := gzip.NewWriterLevel(out, 6)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var buf []byte
 	for {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
-			return n, z.Close()
+			return z.Close()
 		}
 		if err != nil {
-			return 0, err
+			return err
 		}
 		if entry != textparse.EntrySeries {
 			continue
@@ -124,7 +123,6 @@ func series(page []byte, r *rewriter, out io.Writer) (n int, err error) {
 		if !keep {
 			continue
 		}
-		n++
 		buf = append(buf[:0], lset.Get(model.MetricNameLabel)...)
 		separator := byte('{')
 		lset.Range(func(l labels.Label) {
@@ -136,7 +134,7 @@ func series(page []byte, r *rewriter, out io.Writer) (n int, err error) {
 		})
 		buf = strconv.AppendFloat(append(buf, "} "...), value, 'g', -1, 64)
 		if _, err := z.Write(append(buf, '\n')); err != nil {
-			return 0, err
+			return err
 		}
 	}
 }
@@ -151,4 +149,52 @@ func gzipSix(out io.Writer, page []byte) error {
 		return err
 	}
 	return z.Close()
+}
+
+// compressor compresses one page after the other.
+type compressor interface {
+	io.WriteCloser
+	Reset(to io.Writer)
+}
+
+// encodePages encodes and compresses pages, each given by its families.
+func encodePages(pages [][]*dto.MetricFamily, z compressor) error {
+	for _, families := range pages {
+		z.Reset(io.Discard)
+		encoder := expfmt.NewEncoder(z, expfmt.NewFormat(expfmt.TypeTextPlain))
+		for _, f := range families {
+			if err := encoder.Encode(f); err != nil {
+				return err
+			}
+		}
+		if err := z.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// familiesOf returns the families of each part.
+func familiesOf(parts []exposition.Part) ([][]*dto.MetricFamily, error) {
+	var (
+		pages   [][]*dto.MetricFamily
+		encoder exposition.Encoder
+	)
+	for _, part := range parts {
+		var page bytes.Buffer
+		for _, chunk := range encoder.Encode(exposition.Text, exposition.Identity, exposition.Merge(nil, part)).Chunks {
+			page.Write(chunk)
+		}
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		byName, err := parser.TextToMetricFamilies(&page)
+		if err != nil {
+			return nil, err
+		}
+		var families []*dto.MetricFamily
+		for _, name := range slices.Sorted(maps.Keys(byName)) {
+			families = append(families, byName[name])
+		}
+		pages = append(pages, families)
+	}
+	return pages, nil
 }

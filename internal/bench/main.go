@@ -1,14 +1,11 @@
-// Command bench measures what a scrape and a refresh cost, end to end, against
-// what else one could do, in the same run on the same machine:
+// Command bench measures what the exporter costs, each time beside what else one
+// could do, in the same run on the same machine:
 //
-//	go run ./internal/bench [-quick]         a scrape, against files and promhttp
-//	go run ./internal/bench refresh [-quick] a refresh, against parsing into a data model
-//	go run ./internal/bench memory [-quick]  what stays in memory, and the peak
+//	go run ./internal/bench [-quick] [row…]
 //
-// Upstream, the servers under test and the load generator are processes of
-// their own, which talk over loopback connections. CPU is that of the server
-// process alone, user and system, as the kernel accounts for it; it is what the
-// ratios are of, since a busy machine changes it least. It runs on Linux.
+// Costs are CPU time, user and system, as the kernel accounts for it, and resident
+// memory: on a busy machine time that passes says little. Measurements take turns with
+// those that they are compared with. It runs on Linux.
 package main
 
 import (
@@ -19,7 +16,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,93 +34,142 @@ func main() {
 	}
 }
 
-// settings are what to measure.
-type settings struct {
-	services  []int
-	encodings []string
-	scrapers  []int
-	duration  time.Duration // of each measurement
-	rounds    int           // that duration is divided into
-	slow      int           // services above which promhttp is only measured briefly
-	refreshes int           // of the memory measurement
-	profiles  string        // directory, "" for none
-	out       io.Writer
+// bench is what to measure, and with what.
+type bench struct {
+	services []int  // sizes of fleets; nil for those of each row
+	rounds   int    // of each measurement
+	binary   string // of the exporter
+	gogc     string // values of GOGC for the row memory
+	out      io.Writer
 }
 
-// run measures what the arguments ask for.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	mode := "scrape"
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		mode, args = args[0], args[1:]
-	}
-	modes := map[string]func(context.Context, *settings) error{
-		"scrape": scrape, "refresh": refresh, "memory": memory,
-	}
-	measure, ok := modes[mode]
-	if !ok {
-		return fmt.Errorf("unknown mode %q: choose scrape, refresh or memory", mode)
-	}
+// row is one kind of measurement.
+type row struct {
+	name, about string
+	services    []int
+	measure     func(context.Context, *bench, int) error
+	// processes tells that the exporter's binary is needed.
+	processes bool
+}
 
-	s := &settings{rounds: 4, slow: 1000, out: stdout}
-	flags := flag.NewFlagSet("bench "+mode, flag.ContinueOnError)
+func rows() []row {
+	return []row{
+		{"spaced", "a scrape of /metrics each 1.1 s | a page of go_* and process_* by client_golang", []int{12, 100, 1000}, spaced, true},
+		{"back-to-back", "scrapes of a page that does not change | the same bytes prebuilt", []int{100, 1000}, backToBack, true},
+		{"service-page", "each service's own page once after a refresh | expfmt and pooled gzip of the same families", []int{100}, servicePages, false},
+		{"refresh", "all values new, 3 labels, 3 rules, gzip | parse, label, sort, expfmt, gzip 6", []int{100, 1000}, refresh, false},
+		{"first", "a page never seen before | textparse, rules for each series, gzip 6", []int{100, 1000}, firstRefresh, false},
+		{"collector", "a refresh as in refresh, and all else that a poll takes | as in refresh", []int{100, 1000}, collectorRefresh, false},
+		{"unchanged", "a poll that brings nothing new | as in refresh", []int{100, 1000}, unchangedPoll, false},
+		{"wire", "size of a page with gzip | gzip 6", []int{100, 1000}, wire, false},
+		{"memory", "peak resident memory with 8 scrapers while values change", []int{100, 1000, 10_000}, memory, true},
+	}
+}
+
+// run measures the rows that the arguments name, or all.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	b := &bench{out: stdout}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	services := flags.String("services", "100,1000,10000", "sizes of the fleet, 36 series per service")
-	encodings := flags.String("encodings", "identity,gzip,zstd", "content encodings")
-	scrapers := flags.String("scrapers", "1,8", "numbers of scrapers at once")
-	flags.DurationVar(&s.duration, "duration", 2*time.Second, "how long each measurement takes, at least")
-	flags.IntVar(&s.refreshes, "refreshes", 1000, "refreshes of the measurement of memory over time")
-	flags.StringVar(&s.profiles, "profiles", "", "directory to write CPU profiles of the exporter to")
-	quick := flags.Bool("quick", false, "less of everything, for a first look")
+	services := flags.String("services", "", "sizes of the fleet instead of the rows' own, 36 series per service")
+	flags.IntVar(&b.rounds, "rounds", 9, "rounds of each measurement, of which the median counts")
+	flags.StringVar(&b.binary, "binary", "", "exporter to measure, instead of one built from this tree")
+	flags.StringVar(&b.gogc, "gogc", "25,50,100", "values of GOGC to measure memory with")
+	quick := flags.Bool("quick", false, "three rounds, up to 100 services, for a first look")
+	flags.Usage = func() {
+		_, _ = fmt.Fprintln(stderr, "Usage: go run ./internal/bench [flags] [row…]\n\nRows:")
+		for _, r := range rows() {
+			_, _ = fmt.Fprintf(stderr, "  %-13s %s\n", r.name, r.about)
+		}
+		_, _ = fmt.Fprintln(stderr, "\nFlags:")
+		flags.PrintDefaults()
+	}
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	for word := range strings.SplitSeq(*services, ",") {
+		n, err := strconv.Atoi(word)
+		switch {
+		case *services == "":
+		case err != nil || n <= 0:
+			return fmt.Errorf("-services: %q is not a number above 0", word)
+		default:
+			b.services = append(b.services, n)
+		}
 	}
-	set := map[string]bool{}
-	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })
 	if *quick {
-		quicker := func(name string, into *string, value string) {
-			if !set[name] {
-				*into = value
+		b.rounds = 3
+	}
+	if b.rounds < 1 {
+		return errors.New("-rounds must be more than 0")
+	}
+	chosen, err := choose(flags.Args())
+	if err != nil {
+		return err
+	}
+	remove, err := b.build(ctx, chosen)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	b.print("row", "services", "exporter", "baseline", "ratio", "at most", "")
+	for _, r := range chosen {
+		sizes := r.services
+		if b.services != nil {
+			sizes = b.services
+		}
+		for _, n := range sizes {
+			if *quick && b.services == nil && n > 100 {
+				continue
+			}
+			if err := r.measure(ctx, b, n); err != nil {
+				return fmt.Errorf("%s, %d services: %w", r.name, n, err)
 			}
 		}
-		quicker("services", services, "100,1000")
-		quicker("encodings", encodings, "gzip")
-		if !set["duration"] {
-			s.duration = time.Second
-		}
-		if !set["refreshes"] {
-			s.refreshes = 100
-		}
 	}
-	var err error
-	if s.services, err = numbers(*services); err != nil {
-		return fmt.Errorf("-services: %w", err)
-	}
-	if s.scrapers, err = numbers(*scrapers); err != nil {
-		return fmt.Errorf("-scrapers: %w", err)
-	}
-	s.encodings = strings.Split(*encodings, ",")
-	for _, e := range s.encodings {
-		if !slices.Contains([]string{"identity", "gzip", "zstd"}, e) {
-			return fmt.Errorf("-encodings: %q is none of identity, gzip and zstd", e)
-		}
-	}
-	if s.duration <= 0 || s.refreshes <= 0 {
-		return errors.New("-duration and -refreshes must be more than 0")
-	}
-	return measure(ctx, s)
+	return nil
 }
 
-func numbers(list string) ([]int, error) {
-	var out []int
-	for word := range strings.SplitSeq(list, ",") {
-		n, err := strconv.Atoi(word)
-		if err != nil || n <= 0 {
-			return nil, fmt.Errorf("%q is not a number above 0", word)
-		}
-		out = append(out, n)
+func choose(names []string) ([]row, error) {
+	if len(names) == 0 {
+		return rows(), nil
 	}
-	return out, nil
+	var chosen []row
+	for _, name := range names {
+		found := false
+		for _, r := range rows() {
+			if r.name == name {
+				chosen, found = append(chosen, r), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("no row %q, see -help", name)
+		}
+	}
+	return chosen, nil
 }
+
+// print prints a line of the table at once: some rows take minutes.
+func (b *bench) print(name, services, exporter, baseline, ratio, atMost, remark string) {
+	_, _ = fmt.Fprintf(b.out, "%-12s  %8s  %9s  %9s  %6s  %-13s  %s\n", name, services, exporter, baseline, ratio, atMost, remark)
+}
+
+// result prints a row of the table whose ratio should be at most so much, 0 for any.
+func (b *bench) result(name string, services int, exporter, baseline time.Duration, atMost float64, remark string) {
+	b.ratio(name, services, milliseconds(exporter), milliseconds(baseline), exporter.Seconds()/baseline.Seconds(), atMost, remark)
+}
+
+func (b *bench) ratio(name string, services int, exporter, baseline string, ratio, atMost float64, remark string) {
+	most := ""
+	if atMost > 0 {
+		most = strconv.FormatFloat(atMost, 'g', 3, 64)
+		if ratio > atMost {
+			most += " MISSED"
+		}
+	}
+	b.print(name, strconv.Itoa(services), exporter, baseline, fmt.Sprintf("%.3g", ratio), most, remark)
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%.3g ms", d.Seconds()*1000) }
+
+func megabytes(n int64) string { return fmt.Sprintf("%.3g MB", float64(n)/1e6) }

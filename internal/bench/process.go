@@ -2,8 +2,6 @@ package main
 
 import (
 	"bufio"
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,179 +9,160 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/pprof"
 	"os"
 	"os/exec"
-	"runtime"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
+
+// process is a child. It ends with stop, or when this process does.
+type process struct {
+	URL  string // where it serves
+	cmd  *exec.Cmd
+	stop func()
+}
+
+// cpu returns the processor time that the process has used.
+func (p *process) cpu() (time.Duration, error) {
+	// The clock of a process's CPU time, as the kernel numbers it.
+	return cpuTime(int32(^p.cmd.Process.Pid<<3 | 2))
+}
+
+func ownCPU() (time.Duration, error) { return cpuTime(unix.CLOCK_PROCESS_CPUTIME_ID) }
+
+func cpuTime(clock int32) (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGettime(clock, &t); err != nil {
+		return 0, fmt.Errorf("read a process's CPU time: %w", err)
+	}
+	return time.Duration(t.Nano()), nil
+}
+
+// peakMemory returns the most memory that the process has had resident, in bytes.
+func (p *process) peakMemory() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(status)) {
+		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+			return kb << 10, err
+		}
+	}
+	return 0, errors.New("the kernel does not tell the peak of resident memory")
+}
+
+// build builds the exporter's binary if a row needs it and none was given.
+func (b *bench) build(ctx context.Context, chosen []row) (remove func(), err error) {
+	needed := false
+	for _, r := range chosen {
+		needed = needed || r.processes
+	}
+	if !needed || b.binary != "" {
+		return func() {}, nil
+	}
+	dir, err := os.MkdirTemp("", "bench")
+	if err != nil {
+		return nil, err
+	}
+	b.binary = filepath.Join(dir, "exporter")
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", b.binary, "github.com/ClickHouse/clickhouse_postgres_exporter")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("build the exporter: %w\n%s", err, out), os.RemoveAll(dir))
+	}
+	return func() { _ = os.RemoveAll(dir) }, nil
+}
+
+var listening = regexp.MustCompile(`Listening on.* address=(\S+)`) //nolint:gochecknoglobals // constant
+
+// exporter starts the exporter as users do.
+func (b *bench) exporter(ctx context.Context, up *upstream, interval time.Duration, environment ...string) (*process, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, b.binary,
+		"--api.url="+up.URL, "--api.organization-id="+up.Organization,
+		"--api.rate-limit=20000", "--api.rate-use=20000", "--api.max-response-size=1GB",
+		"--metrics.interval="+interval.String(), "--inventory.interval="+interval.String(), "--metrics.max-age=24h",
+		"--web.listen-address=127.0.0.1:0", "--log.level=info")
+	cmd.Env = append(os.Environ(), "CLICKHOUSE_CLOUD_API_KEY="+up.KeyID, "CLICKHOUSE_CLOUD_API_SECRET="+up.Secret)
+	cmd.Env = append(cmd.Env, environment...)
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, err
+	}
+	p := &process{cmd: cmd, stop: func() { cancel(); _ = cmd.Wait() }}
+	lines, log := bufio.NewScanner(stderr), ""
+	for p.URL == "" && lines.Scan() {
+		log += lines.Text() + "\n"
+		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+			p.URL = "http://" + m[1]
+		}
+	}
+	if p.URL == "" {
+		p.stop()
+		return nil, fmt.Errorf("the exporter does not serve:\n%s", log)
+	}
+	go func() { _, _ = io.Copy(io.Discard, stderr) }()
+	if err := p.ready(ctx); err != nil {
+		p.stop()
+		return nil, err
+	}
+	return p, nil
+}
+
+// ready waits until the exporter has data.
+func (p *process) ready(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 5*time.Minute, errors.New("the exporter gets no data"))
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		resp, err := http.Get(p.URL + "/-/ready") //nolint:noctx // answered at once
+		if err != nil {
+			return err
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		if err := wait(ctx, ticker.C); err != nil {
+			return err
+		}
+	}
+}
+
+func wait(ctx context.Context, tick <-chan time.Time) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-tick:
+		return nil
+	}
+}
 
 // roleVariable makes the program a server of that role rather than the one that
 // measures.
 const roleVariable = "CLICKHOUSE_POSTGRES_EXPORTER_BENCH_ROLE"
 
-// order is what a child is told, in one line on its standard input. The child
-// ends when that is closed, so that none outlives its parent.
-type order struct {
-	Services int           // of upstream
-	Interval time.Duration // between refreshes of upstream, and polls of the exporter
-	Upstream string        // URL
-	Org      string
-	KeyID    string
-	Secret   string
-
-	MemoryLimit int64 // as by GOMEMLIMIT, 0 for none
-}
-
-// offer is what a child answers, in one line: where it serves.
-type offer struct {
-	URL     string // of what is measured
-	Control string // of what is not
-	Error   string
-
-	Org, KeyID, Secret string // of upstream
-}
-
-// usage is what a process has used so far.
-type usage struct {
-	CPU     time.Duration // user and system
-	PeakRSS int64         // bytes, since the process began
-	Heap    int64         // bytes that are in use; garbage, too, unless it was collected just before
-
-	Mallocs, Allocated uint64 // objects and bytes allocated so far
-}
-
-// role is a kind of child. It returns the handler to measure, and further
-// handlers for the control port.
-type role func(ctx context.Context, o *order, answer *offer) (serve http.Handler, control map[string]http.HandlerFunc, err error)
-
-// child plays a role until stdin is closed.
-func child(name string, stdin io.Reader, stdout, stderr io.Writer) int {
-	roles := map[string]role{
-		"upstream": upstream, "exporter": exporter, "file": file, "const": constMetrics, "cached": cachedFamilies,
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	var (
-		o      order
-		answer offer
-		in     = bufio.NewReader(stdin)
-	)
-	err := func() error {
-		play, ok := roles[name]
-		if !ok {
-			return fmt.Errorf("no role %q", name)
-		}
-		line, err := in.ReadBytes('\n')
-		if err == nil {
-			err = json.Unmarshal(line, &o)
-		}
-		if err != nil {
-			return fmt.Errorf("read the order: %w", err)
-		}
-		handler, control, err := play(ctx, &o, &answer)
-		if err != nil {
-			return err
-		}
-		mux := http.NewServeMux()
-		mux.HandleFunc("/usage", serveUsage)
-		mux.HandleFunc("/debug/pprof/", pprof.Index)
-		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		for path, h := range control {
-			mux.HandleFunc(path, h)
-		}
-		if answer.URL, err = listen(ctx, handler); err != nil {
-			return err
-		}
-		answer.Control, err = listen(ctx, mux)
-		return err
-	}()
-	if err != nil {
-		answer.Error = err.Error()
-	}
-	if err := json.NewEncoder(stdout).Encode(answer); err != nil {
-		_, _ = fmt.Fprintln(stderr, "bench:", name+":", err)
-		return 1
-	}
-	_, _ = io.Copy(io.Discard, in)
-	return 0
-}
-
-// listen serves on a free port until the process ends.
-func listen(ctx context.Context, h http.Handler) (url string, err error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
-	go func() { _ = s.Serve(l) }()
-	return "http://" + l.Addr().String(), nil
-}
-
-// serveUsage answers with the process's own usage. With ?collect garbage is
-// collected first.
-func serveUsage(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Query().Has("collect") {
-		for range 3 { // finalizers and pools take more than one
-			runtime.GC()
-		}
-	}
-	u, err := ownUsage()
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	_ = json.NewEncoder(w).Encode(u)
-}
-
-func ownUsage() (usage, error) {
-	var ru syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &ru); err != nil {
-		return usage{}, err
-	}
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	u := usage{
-		CPU:  time.Duration(ru.Utime.Nano() + ru.Stime.Nano()),
-		Heap: int64(m.HeapAlloc), Mallocs: m.Mallocs, Allocated: m.TotalAlloc,
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return usage{}, err
-	}
-	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
-			kb, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			if err != nil {
-				return usage{}, err
-			}
-			u.PeakRSS = kb << 10
-		}
-	}
-	return u, nil
-}
-
-// process is a child as its parent sees it.
-type process struct {
-	offer
-	name  string
-	cmd   *exec.Cmd
-	stdin io.Closer
-	ended bool
-}
-
-// start starts a child and waits until it serves. It ends with stop, or when
-// this process does.
-func start(ctx context.Context, name string, o order) (*process, error) {
+// start starts this program as a server of a role, which gets arguments on its standard
+// input and says on its standard output where it serves.
+func start(ctx context.Context, role string, arguments, answer any) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), roleVariable+"="+name)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -196,60 +175,45 @@ func start(ctx context.Context, name string, o order) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	p := &process{name: name, cmd: cmd, stdin: stdin}
-	err = json.NewEncoder(stdin).Encode(o)
+	p := &process{cmd: cmd, stop: func() { _ = stdin.Close(); _ = cmd.Wait() }}
+	err = json.NewEncoder(stdin).Encode(arguments)
+	out := json.NewDecoder(stdout)
 	if err == nil {
-		err = json.NewDecoder(stdout).Decode(&p.offer)
+		err = out.Decode(&p.URL)
 	}
-	if err == nil && p.Error != "" {
-		err = errors.New(p.Error)
+	if err == nil && answer != nil {
+		err = out.Decode(answer)
 	}
 	if err != nil {
 		p.stop()
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return nil, fmt.Errorf("start the server %s: %w", role, err)
 	}
 	return p, nil
 }
 
-// stop ends the child, if it has not ended already.
-func (p *process) stop() {
-	if p.ended {
-		return
-	}
-	p.ended = true
-	_ = p.stdin.Close()
-	_ = p.cmd.Wait()
-}
-
-// call asks the control port for something; into may be nil.
-func (p *process) call(ctx context.Context, path string, body []byte, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.Control+path, bytes.NewReader(body))
+// child plays a role until stdin is closed.
+func child(role string, stdin io.Reader, stdout, stderr io.Writer) int {
+	in, out := json.NewDecoder(stdin), json.NewEncoder(stdout)
+	err := func() error {
+		handler, answer, err := play(role, in)
+		if err != nil {
+			return err
+		}
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once
+		if err != nil {
+			return err
+		}
+		server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+		go func() { _ = server.Serve(l) }()
+		if err := out.Encode("http://" + l.Addr().String()); err != nil {
+			return err
+		}
+		return out.Encode(answer)
+	}()
 	if err != nil {
-		return err
+		_, _ = fmt.Fprintln(stderr, "bench:", role+":", err)
+		return 1
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.name, err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = errors.New(cmp.Or(strings.TrimSpace(string(answer)), resp.Status))
-	}
-	if err == nil && into != nil {
-		err = json.Unmarshal(answer, into)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %s: %w", p.name, path, err)
-	}
-	return nil
-}
-
-func (p *process) usage(ctx context.Context, collected bool) (u usage, err error) {
-	path := "/usage"
-	if collected {
-		path += "?collect"
-	}
-	err = p.call(ctx, path, nil, &u)
-	return u, err
+	_, _ = io.Copy(io.Discard, stdin) // until the parent closes it, or has gone
+	return 0
 }

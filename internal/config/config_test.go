@@ -55,7 +55,7 @@ var bad = map[string]string{
 	// Secrets.
 	"secret_at_top":   `:1: api_secret: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file`,
 	"secret_as_value": `:2: organizations[0]: must be a mapping of keys to values, not text`,
-	"secret_in_url":   `:3: organizations[0].api_url: must not hold a user name or password, since the API key has settings of its own: write it like https://api.clickhouse.cloud`,
+	"secret_in_url":   `:3: organizations[0].api_url: must not contain a user name or password, since the API key has settings of its own: write it like https://api.clickhouse.cloud`,
 	"secret_inline": `:3: organizations[0].key_id: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file
 :4: organizations[0].key_secret: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file`,
 

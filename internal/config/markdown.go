@@ -12,7 +12,7 @@ func FlagTables() string {
 	b.WriteString("\n")
 	flagTable(&b, c.Settings())
 	for _, command := range Commands() {
-		fmt.Fprintf(&b, "\n### `%s`\n\n%s\n", command.Name, command.Help)
+		fmt.Fprintf(&b, "\n## `%s`\n\n%s\n", command.Name, command.Help)
 		if settings := c.CommandSettings(command.Name); len(settings) > 0 {
 			b.WriteString("\n")
 			flagTable(&b, settings)
@@ -41,50 +41,56 @@ func flagTable(b *strings.Builder, settings []Setting) {
 // KeyTables renders every key of the configuration file for the documentation.
 func KeyTables() string {
 	var b strings.Builder
-	table := func(title string, rows [][2]string) {
-		fmt.Fprintf(&b, "\n%s\n\n| key | meaning |\n| --- | --- |\n", title)
+	table := func(title string, rows [][4]string) {
+		fmt.Fprintf(&b, "\n%s\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n", title)
 		for _, row := range rows {
-			fmt.Fprintf(&b, "| %s | %s |\n", code(row[0]), row[1])
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(row[0]), row[1], row[2], row[3])
 		}
 	}
-	const rules = "Relabelling rules, as Prometheus's `metric_relabel_configs`, for every series%s."
-	table("At the top:", [][2]string{
-		{"metric_relabel_configs", fmt.Sprintf(rules, "")},
-		{"services", "Which services to export, for every organization that does not say otherwise."},
-		{"organizations", "The organizations to export, instead of the one of flags and environment."},
+	table("At the top:", [][4]string{
+		{"metric_relabel_configs", "list of rules", "none", "Relabelling rules for all organizations."},
+		{"services", "mapping", "all services", "Which services to export."},
+		{"organizations", "list", "one, from flags and environment", "Organizations to poll."},
 	})
-	var rows [][2]string
-	for _, s := range New().Organization.settings() {
+	table("In `services`:", [][4]string{
+		{"include", "list of filters", "all services", "Services to export."},
+		{"exclude", "list of filters", "none", "Services not to export."},
+	})
+	table("In each filter:", [][4]string{
+		{"ids", "list of ids", "any", "The service's id is one of these."},
+		{"name", "regular expression", "any", "Its name matches."},
+		{"region", "regular expression", "any", "Its region matches."},
+		{"state", "regular expression", "any", "Its state matches; the service comes and goes with its state."},
+		{"tags", "mapping of tag keys to regular expressions", "any", `It has each of these tags, and the values match; ` + "`\"\"`" + ` matches a tag without a value.`},
+	})
+	var rows [][4]string
+	settings := New().Organization.settings()
+	for _, s := range settings {
 		if s.Key == "" {
 			continue
 		}
-		meaning := strings.ReplaceAll(s.Help, ", separated by commas:", ", a list of:")
-		for _, other := range New().Organization.settings() {
+		meaning := s.Help
+		for _, other := range settings {
 			if other.Flag != "" && other.Key != "" {
 				meaning = strings.ReplaceAll(meaning, "--"+other.Flag, other.Key)
 			}
 		}
-		if meaning = cell(meaning); s.Flag != "" && s.Key != "id" {
-			meaning += " Without it: " + code("--"+s.Flag) + "."
+		kind, without := "value", "none"
+		switch {
+		case s.list:
+			kind = "list"
+		case s.path:
+			kind = "file name"
 		}
-		rows = append(rows, [2]string{s.Key, meaning})
+		if s.Flag != "" && s.Flag != "api.organization-id" {
+			without = code("--" + s.Flag)
+		}
+		rows = append(rows, [4]string{s.Key, kind, without, cell(meaning)})
 	}
-	rows = append(rows,
-		[2]string{"services", "Which services to export."},
-		[2]string{"metric_relabel_configs", fmt.Sprintf(rules, " of the organization, after those for all")},
-	)
-	table("In each of `organizations`:", rows)
-	table("In `services`, both lists of filters:", [][2]string{
-		{"include", "Services that match any of these are exported; without it, all services."},
-		{"exclude", "Services that match any of these are not."},
-	})
-	table("In each filter, all of whose conditions must hold:", [][2]string{
-		{"ids", "List of ids, any of which the service has."},
-		{"name", "Regular expression that matches the whole name."},
-		{"region", "Regular expression that matches the whole region."},
-		{"state", "Regular expression that matches the whole state."},
-		{"tags", "Mapping of tag keys to regular expressions that match the whole value."},
-	})
+	table("In each of `organizations`:", append(rows,
+		[4]string{"services", "mapping", "top-level " + code("services"), "Which services to export, instead of the top-level selection."},
+		[4]string{"metric_relabel_configs", "list of rules", "none", "More rules, after the top-level ones."},
+	))
 	b.WriteString("\n")
 	return b.String()
 }

@@ -242,15 +242,15 @@ func TestStatusPageInABrowser(t *testing.T) {
 	// A fault and its recovery, on a page that nobody touches.
 	b.do(t, chromedp.Evaluate(`window.same = true`, nil))
 	end := sim.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics", "service_metrics"}, Status: 500, Message: "Internal <i>error</i>"})
-	b.await(t, `document.getElementById("problems").innerText.includes("Metrics cannot be read")`)
+	b.await(t, `document.getElementById("problems").innerText.includes("Cannot read metrics")`)
 	if got := ask[string](t, b, `document.getElementById("problems").innerText`); !strings.Contains(got, "Internal <i>error</i>") {
 		t.Errorf("problems: %s", got)
 	}
 	b.do(t, chromedp.Evaluate(`scrollTo(0, 0)`, nil))
 	b.keep(t, "fault", false)
 	end()
-	b.await(t, `!document.querySelector("#problems .problems").innerText.includes("Metrics cannot be read") && document.querySelector("#over summary").innerText.startsWith("Over by now")`)
-	if got := ask[string](t, b, `document.getElementById("over").textContent + window.same`); !strings.Contains(got, "Metrics cannot be read") || !strings.HasSuffix(got, "true") {
+	b.await(t, `!document.querySelector("#problems .problems").innerText.includes("Cannot read metrics") && document.querySelector("#resolved summary").innerText.startsWith("Resolved")`)
+	if got := ask[string](t, b, `document.getElementById("resolved").textContent + window.same`); !strings.Contains(got, "Cannot read metrics") || !strings.HasSuffix(got, "true") {
 		t.Errorf("problems that are over: %s", got)
 	}
 

@@ -38,7 +38,7 @@ type pool[T any] struct {
 // ask at once for pages that have just changed.
 const mostIdle = 2
 
-func (p *pool[T]) get(make func() *T) *T {
+func (p *pool[T]) get(newT func() *T) *T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if n := len(p.idle) - 1; n >= 0 {
@@ -46,7 +46,7 @@ func (p *pool[T]) get(make func() *T) *T {
 		p.idle = p.idle[:n]
 		return c
 	}
-	return make()
+	return newT()
 }
 
 func (p *pool[T]) put(c *T) {
@@ -57,13 +57,10 @@ func (p *pool[T]) put(c *T) {
 	}
 }
 
-// gzipLevel is the compressor's own, which has little to do with the levels of the
-// standard library: pages are about a tenth larger than at its level 6, for a tenth
-// of the time.
-const gzipLevel = 1
-
+// newDeflater returns a compressor that makes pages that are about a tenth larger than
+// those of the standard library's level 6, in a tenth of the time.
 func newDeflater() *flate.Writer {
-	w, err := flate.NewWriter(nil, gzipLevel)
+	w, err := flate.NewWriter(nil, flate.BestSpeed)
 	if err != nil {
 		panic(err) // the level is a constant
 	}
@@ -72,13 +69,12 @@ func newDeflater() *flate.Writer {
 
 // newZstd returns a compressor that runs in the caller's goroutine.
 func newZstd() *zstd.Encoder {
-	const window = 1 << 20 // how far back it looks
 	w, err := zstd.NewWriter(nil,
 		zstd.WithEncoderConcurrency(1),
 		zstd.WithEncoderLevel(zstd.SpeedFastest),
 		zstd.WithLowerEncoderMem(true),
 		zstd.WithZeroFrames(true),
-		zstd.WithWindowSize(window))
+		zstd.WithWindowSize(1<<20))
 	if err != nil {
 		panic(err) // the options are constants
 	}

@@ -26,18 +26,13 @@
 //
 // A page's HELP, TYPE and UNIT lines are read wherever they are; of several that
 // contradict each other the first one counts. Families that come in pieces are put
-// together.
-//
-// A series that a rule renames is of a family of its new name, with the type and HELP
-// of its old one; a sample of a histogram or summary as long as it keeps its suffix.
-// Where series meet under one name, the type and HELP of the first one stand, in the
-// order of the page or of the merged parts, and of the same series the first one
-// counts.
+// together. A series that a rule renames is of a family of its new name, with the type
+// and HELP of its old one; a sample of a histogram or summary as long as it keeps its
+// suffix. Where series meet under one name, the first type and HELP stand.
 //
 // A histogram or summary becomes untyped families, named like its samples and with
 // its HELP, if a bound is no number, or if another family has its name or the name of
-// one of its samples. Duplicates among histograms and summaries are found metric by
-// metric, not sample by sample: buckets of two origins never mix.
+// one of its samples.
 //
 // # What goes out
 //
@@ -48,17 +43,6 @@
 //
 // Protobuf and OpenMetrics have no histogram or summary without its sum and count, nor
 // one whose counts are not whole numbers or whose samples have different timestamps:
-// such are untyped there. OpenMetrics can have histograms of buckets alone. It is
-// strict about names and about what samples may say: a family is of unknown type
-// there, under the same name, if it is a counter whose name does not end in _total, if
-// its samples say what its type forbids, or if its type reserves the name of another
-// family.
-//
-// For scrapers that do not take UTF-8 names, other characters become underscores. Where
-// that would make two names the same, those that had to be changed are written in
-// Prometheus's reversible "values" escaping.
-//
-// Documents are compressed one by one, and a page is put together from the pieces: a
-// large document that seldom changes and a small one that always does cost only the
-// small one.
+// such are untyped there. OpenMetrics can have histograms of buckets alone. A family
+// that it could have only under another name, or not at all, is of unknown type there.
 package exposition

@@ -150,8 +150,10 @@ func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.E
 		return d.writeText(w)
 	}
 	families := d.metricFamilies(syntax == expfmt.TypeOpenMetrics)
-	if escaping == model.UnderscoreEscaping || syntax != expfmt.TypeProtoDelim && hasColons(families) {
+	if escaping == model.UnderscoreEscaping {
 		useUnderscores(families)
+	} else if syntax != expfmt.TypeProtoDelim || escaping != model.NoEscaping {
+		replaceColons(families)
 	}
 	if syntax == expfmt.TypeOpenMetrics {
 		families = openMetricsFamilies(families)
@@ -165,7 +167,7 @@ func (d *Document) write(w io.Writer, syntax expfmt.FormatType, escaping model.E
 		}
 		text := one.Bytes()
 		if syntax == expfmt.TypeOpenMetrics && onlyBuckets(mf) {
-			text = withoutSums(text)
+			text = withoutSums(text, mf.GetName())
 		}
 		if _, err := w.Write(text); err != nil {
 			return err
@@ -180,17 +182,12 @@ func onlyBuckets(mf *dto.MetricFamily) bool {
 }
 
 // withoutSums leaves out the sums and counts that package expfmt has made up.
-func withoutSums(family []byte) []byte {
+func withoutSums(family []byte, name string) []byte {
 	var kept []byte
+	name = string(appendEscaped(nil, name))
 	for line := range bytes.Lines(family) {
-		var name string
-		if line[0] == '{' {
-			name, _ = cutQuoted(string(line[1:]))
-		} else {
-			name, _, _ = strings.Cut(string(line), " ")
-			name, _, _ = strings.Cut(name, "{")
-		}
-		if !strings.HasSuffix(name, "_sum") && !strings.HasSuffix(name, "_count") {
+		sample := strings.TrimPrefix(string(line), `{"`)
+		if !strings.HasPrefix(sample, name+"_sum") && !strings.HasPrefix(sample, name+"_count") {
 			kept = append(kept, line...)
 		}
 	}

@@ -94,17 +94,16 @@ func labelPairs(text, without string) []*dto.LabelPair {
 func (d *Document) partFamilies(f *placedFamily) []*dto.MetricFamily {
 	var parts []*dto.MetricFamily
 	for _, suffix := range f.suffixes() {
-		part := f.part(suffix)
-		mf := newFamily(&part, dto.MetricType_UNTYPED)
+		part := placedFamily{family: f.part(suffix)}
 		for _, r := range f.runs {
 			for at := r.from; at < r.to; at++ {
 				if d.parts[r.part].Block.layout.points[at].suffix == suffix {
-					mf.Metric = append(mf.Metric, d.simpleMetric(r.part, at, dto.MetricType_UNTYPED))
+					part.runs = append(part.runs, run{part: r.part, from: at, to: at + 1})
 				}
 			}
 		}
-		if len(mf.Metric) > 0 {
-			parts = append(parts, mf)
+		if len(part.runs) > 0 {
+			parts = append(parts, d.simpleFamily(&part))
 		}
 	}
 	return parts

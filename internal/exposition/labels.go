@@ -62,18 +62,7 @@ func unescape(s string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
 	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		if c == '\\' && i+1 < len(s) {
-			i++
-			if c = s[i]; c == 'n' {
-				c = '\n'
-			}
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
+	return strings.NewReplacer(`\\`, `\`, `\"`, `"`, `\n`, "\n").Replace(s)
 }
 
 // eachLabel calls f with the labels of a label text.

@@ -52,10 +52,11 @@ type place struct {
 }
 
 func newBound(text string) float64 {
-	if f, err := strconv.ParseFloat(text, 64); err == nil {
-		return f
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return math.NaN()
 	}
-	return math.NaN()
+	return f
 }
 
 // key tells which samples are of one family. Simple families of a name are one,
@@ -68,8 +69,14 @@ func (f *family) key() string {
 	return f.name
 }
 
+// take takes from another family of the same key what f does not say. An untyped family
+// says nothing of its type.
+func (f *family) take(o *family) {
+	f.typ, f.help, f.unit = cmp.Or(f.typ, o.typ), cmp.Or(f.help, o.help), cmp.Or(f.unit, o.unit)
+}
+
 // arrange makes a layout. When places say different things of one family, the first
-// of them counts; of points that are the same series, the first. Composite families
+// of them counts, as in [Merge]; of points that are the same series, the first. Composite families
 // that cannot be whole become untyped families of their samples' names.
 func arrange(places []place) *layout {
 	takeApart(places)
@@ -81,6 +88,7 @@ func arrange(places []place) *layout {
 	for len(places) > 0 {
 		f, n := places[0].family, 1
 		for n < len(places) && places[n].family.key() == f.key() {
+			f.take(&places[n].family)
 			n++
 		}
 		if f.composite() {
@@ -107,9 +115,9 @@ func (l *layout) addSimple(places []place) []run {
 }
 
 func (l *layout) addComposite(places []place) []run {
-	var runs []run
-	order := places[0].family.suffixes()
-	for _, m := range byMetric(places) {
+	metrics, order := byMetric(places), places[0].family.suffixes()
+	runs := make([]run, 0, len(metrics))
+	for _, m := range metrics {
 		slices.SortStableFunc(m, func(a, b place) int {
 			return cmp.Or(cmp.Compare(slices.Index(order, a.suffix), slices.Index(order, b.suffix)), cmp.Compare(a.bound, b.bound))
 		})

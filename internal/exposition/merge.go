@@ -1,14 +1,12 @@
 package exposition
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/model"
 )
 
 // Part is a block as a document takes it in.
@@ -39,8 +37,8 @@ func NewDocument(families []*dto.MetricFamily) *Document {
 
 // Merge joins blocks into one document. Families are sorted by name; within a family
 // series are in the order of the parts, and within a part in the order of the block.
-// Of the same series the first one counts; so do the type, HELP and UNIT of a
-// family. A family that is composite in one part and something else in another, or
+// Of the same series the first one counts; so do the first type, HELP and UNIT that
+// are known of a family. A family that is composite in one part and something else in another, or
 // whose samples' names are taken by other families, becomes untyped families of its
 // samples' names, as it does within a block.
 //
@@ -93,7 +91,7 @@ func (d *Document) join() {
 			m = &placedFamily{family: f}
 			families[f.key()] = m
 		}
-		m.help = cmp.Or(m.help, f.help)
+		m.take(&f)
 		m.runs = append(m.runs, r)
 	}
 	for i, p := range d.parts {
@@ -170,12 +168,4 @@ func (d *Document) sample(part int32, p *point) (sample, []byte) {
 		s.timestamp = from.Timestamp.UnixMilli()
 	}
 	return s, m.value(s)
-}
-
-// typeName returns a type as the text format writes it.
-func typeName(t model.MetricType) string {
-	if t == "" {
-		return "untyped"
-	}
-	return string(t)
 }

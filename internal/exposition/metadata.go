@@ -2,15 +2,12 @@ package exposition
 
 import (
 	"bytes"
-	"errors"
-	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/textparse"
 )
 
 // family is what a page says of a metric family. Types are those of the text
@@ -149,99 +146,30 @@ func textType(t model.MetricType) model.MetricType {
 // not know. It also says how many lines had to be changed. Every line keeps its
 // number.
 func withKnownTypes(body []byte) ([]byte, int) {
-	var out []byte
-	changed, done := 0, 0
-	var values valueScanner
-	for at := 0; at < len(body); {
-		line := body[at:]
-		if n := bytes.IndexByte(line, '\n'); n >= 0 {
-			line = line[:n]
+	out, changed := make([]byte, 0, len(body)), 0
+	quoted := regexp.MustCompile(`^"[^"\\]+"$`)
+	for line := range bytes.Lines(body) {
+		words := strings.Fields(string(line))
+		if len(words) < 2 || words[0] != "#" || words[1] != "TYPE" {
+			out = append(out, line...)
+			continue
 		}
-		if name, word, ok := typeLine(line); ok {
-			if known := knownType(word); (known != word || name == "") && !validLine(line) && !values.contain(body, at) {
-				changed++
-				out = append(out, body[done:at]...)
-				if name != "" {
-					out = append(out, "# TYPE "+name+" "+known...)
-				} else {
-					out = append(out, '#') // says nothing of any family
-				}
-				done = at + len(line)
-			}
+		fixed := "#\n" // says nothing of any family
+		if len(words) > 2 && (model.LegacyValidation.IsValidMetricName(words[2]) || quoted.MatchString(words[2])) {
+			fixed = "# TYPE " + words[2] + " " + knownType(strings.Join(words[3:], " ")) + "\n"
 		}
-		at += len(line) + 1
-	}
-	if changed == 0 {
-		return body, 0
-	}
-	return append(out, body[done:]...), changed
-}
-
-// validLine tells whether Prometheus's parser takes a line as it is.
-func validLine(line []byte) bool {
-	_, err := textparse.NewPromParser(slices.Clip(line), labels.NewSymbolTable(), false).Next()
-	return err == nil || errors.Is(err, io.EOF)
-}
-
-// valueScanner finds out which lines begin in a label value: values may have line
-// feeds in them.
-type valueScanner struct {
-	at     int // all before it has been scanned
-	inside bool
-}
-
-// contain tells whether the line that begins at an offset, which is not before that
-// of the last call, begins in a value.
-func (s *valueScanner) contain(body []byte, offset int) bool {
-	for ; s.at < offset; s.at++ {
-		switch c := body[s.at]; {
-		case c == '"':
-			s.inside = !s.inside
-		case c == '\\' && s.inside:
-			s.at++
-		case c == '#' && !s.inside: // no series has one outside of quotes
-			s.at = nextLine(body, s.at) - 1
+		if strings.TrimSuffix(fixed, "\n") != strings.TrimSuffix(string(line), "\n") {
+			changed++
 		}
+		out = append(out, fixed...)
 	}
-	return s.inside
-}
-
-// typeLine splits a TYPE line into a name, which is "" if it cannot be one, and the
-// rest.
-func typeLine(line []byte) (name, word string, ok bool) {
-	line = bytes.TrimLeft(line, " \t")
-	if len(line) == 0 || line[0] != '#' {
-		return "", "", false
-	}
-	rest := string(line[1:])
-	trimmed := strings.TrimLeft(rest, " \t")
-	rest, isType := strings.CutPrefix(trimmed, "TYPE")
-	if !isType || len(trimmed) == len(rest) || rest == "" || rest[0] != ' ' && rest[0] != '\t' {
-		return "", "", false
-	}
-	rest = strings.TrimLeft(rest, " \t")
-	if strings.HasPrefix(rest, `"`) {
-		for i := 1; i < len(rest); i++ {
-			switch rest[i] {
-			case '\\':
-				i++
-			case '"':
-				return rest[:i+1], strings.TrimPrefix(strings.TrimLeft(rest[i+1:], "\t"), " "), true
-			}
-		}
-		return "", "", true
-	}
-	i := strings.IndexAny(rest, " \t")
-	if i < 0 || !model.LegacyValidation.IsValidMetricName(rest[:i]) {
-		return "", "", true
-	}
-	return rest[:i], rest[i+1:], true
+	return out, changed
 }
 
 // knownType returns the word of the text format that is nearest to what a TYPE line
 // says.
 func knownType(word string) string {
-	switch known := strings.ToLower(strings.TrimSpace(word)); known {
+	switch known := strings.ToLower(word); known {
 	case "counter", "gauge", "histogram", "summary", "untyped":
 		return known
 	case "info", "stateset":

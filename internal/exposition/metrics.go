@@ -65,10 +65,8 @@ func (m *Metrics) Equal(o *Metrics) bool {
 	if m == nil || o == nil {
 		return m == o
 	}
-	if !m.sameSeries(o) && !(maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)) {
-		return false
-	}
-	return m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
+	same := m.sameSeries(o) || maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)
+	return same && m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
 		slices.EqualFunc(m.samples, o.samples, func(a, b sample) bool {
 			return a.from == b.from && a.to == b.to && a.timestamp == b.timestamp && proto.Equal(a.exemplar, b.exemplar)
 		})
@@ -122,9 +120,9 @@ func (m *Metrics) Label(name string) string {
 	return ""
 }
 
-// parseValue reads a value that a parser has accepted.
+// parseValue reads a value that a parser has accepted. One out of range is infinite.
 func parseValue(text []byte) float64 {
-	v, _ := strconv.ParseFloat(string(text), 64) // one that is out of range is infinite
+	v, _ := strconv.ParseFloat(string(text), 64)
 	return v
 }
 
@@ -147,12 +145,7 @@ func NewMetrics(gauges []Gauge) *Metrics {
 		}
 		b.Reset(g.Labels)
 		b.Set(model.MetricNameLabel, g.Name)
-		m.add(&series{name: g.Name, labels: b.Labels(), valid: true}, formatFloat(g.Value), noTimestamp, nil)
+		m.add(&series{name: g.Name, labels: b.Labels(), valid: true}, strconv.AppendFloat(nil, g.Value, 'g', -1, 64), noTimestamp, nil)
 	}
 	return m
-}
-
-// formatFloat writes a number as the text format has it.
-func formatFloat(f float64) []byte {
-	return strconv.AppendFloat(nil, f, 'g', -1, 64)
 }

@@ -24,28 +24,32 @@ const text100 expfmt.Format = "text/plain; version=1.0.0; charset=utf-8"
 // Prometheus ends every header so, also when it is configured to ask for no other
 // format.
 func Negotiate(h http.Header, preferOpenMetrics bool) (expfmt.Format, Encoding) {
-	// expfmt reads the first header of a name only.
-	accept := strings.Join(h.Values("Accept"), ",")
-	formats := []expfmt.Format{expfmt.FmtProtoDelim, text100, expfmt.FmtText}
-	if preferOpenMetrics || acceptsOnlyOpenMetrics(accept) {
-		formats = append([]expfmt.Format{expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1}, formats...)
+	var openMetrics, others []string
+	only := true // OpenMetrics is accepted, if it is at all
+	for clause := range strings.SplitSeq(strings.Join(h.Values("Accept"), ","), ",") {
+		for _, a := range goautoneg.ParseAccept(clause) {
+			switch {
+			case a.Q == 0: // is not accepted, though expfmt would take it so
+			case a.Type+"/"+a.SubType == expfmt.OpenMetricsType:
+				openMetrics = append(openMetrics, clause)
+			default:
+				others = append(others, clause)
+				only = only && a.Type == "*"
+			}
+		}
 	}
-	f := expfmt.NegotiateAccept(http.Header{"Accept": {accept}}, formats...)
-	return f, negotiateEncoding(h)
+	if preferOpenMetrics || only {
+		f := negotiate(openMetrics, expfmt.FmtOpenMetrics_1_0_0, expfmt.FmtOpenMetrics_0_0_1, expfmt.FmtText)
+		if f.FormatType() == expfmt.TypeOpenMetrics {
+			return f, negotiateEncoding(h)
+		}
+	}
+	return negotiate(others, expfmt.FmtProtoDelim, text100, expfmt.FmtText), negotiateEncoding(h)
 }
 
-func acceptsOnlyOpenMetrics(accept string) bool {
-	only := false
-	for _, a := range goautoneg.ParseAccept(accept) {
-		if a.Q == 0 || a.Type == "*" {
-			continue
-		}
-		if a.Type+"/"+a.SubType != expfmt.OpenMetricsType {
-			return false
-		}
-		only = true
-	}
-	return only
+// negotiate returns the text format if none is accepted.
+func negotiate(clauses []string, formats ...expfmt.Format) expfmt.Format {
+	return expfmt.NegotiateAccept(http.Header{"Accept": {strings.Join(clauses, ",")}}, formats...)
 }
 
 // negotiateEncoding picks the compression that is wanted most or, if that is the

@@ -2,17 +2,18 @@ package exposition
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"mime"
 	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
@@ -67,7 +68,8 @@ func (p *Parser) Forget() { *p = *NewParser(p.label) }
 // text format or in OpenMetrics. It returns all of the page, or a *ParseError.
 // Nothing keeps body.
 func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
-	openMetrics := isOpenMetrics(contentType)
+	mediaType, _, _ := strings.Cut(contentType, ";")
+	openMetrics := strings.EqualFold(strings.TrimSpace(mediaType), expfmt.OpenMetricsType)
 	if openMetrics != p.openMetrics {
 		p.Forget()
 		p.openMetrics = openMetrics
@@ -77,15 +79,17 @@ func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
 		// Prometheus's parser takes some of these for the end of the page.
 		return nil, newParseError(body, i, errors.New("unexpected zero byte"))
 	}
-	if !openMetrics {
-		body, page.Downgraded = withKnownTypes(body)
-	}
-	page.Groups = p.readKnown(body)
-	if page.Groups == nil {
-		var err error
-		if page.Groups, err = p.read(body); err != nil {
+	if page.Groups = p.readKnown(body); page.Groups == nil {
+		groups, err := p.read(body)
+		if err != nil && !openMetrics {
+			if body, page.Downgraded = withKnownTypes(body); page.Downgraded > 0 {
+				groups, err = p.read(body)
+			}
+		}
+		if err != nil {
 			return nil, err
 		}
+		page.Groups = groups
 	}
 	p.settle(page.Groups)
 	p.forgetAllBut(page.Groups)
@@ -107,15 +111,6 @@ func (p *Parser) forgetAllBut(groups map[string]*Metrics) {
 			p.series[s.text] = s
 		}
 	}
-}
-
-func isOpenMetrics(contentType string) bool {
-	t, _, err := mime.ParseMediaType(contentType)
-	if err != nil {
-		t, _, _ = strings.Cut(contentType, ";")
-		t = strings.ToLower(strings.TrimSpace(t))
-	}
-	return t == "application/openmetrics-text"
 }
 
 // add adds a line to its group.
@@ -173,12 +168,12 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 		timestamp := int64(noTimestamp)
 		if stamped {
 			var err error
-			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil || !isDigit(stamp[0]) {
+			if timestamp, err = strconv.ParseInt(string(stamp), 10, 64); err != nil || stamp[0] < '0' || stamp[0] > '9' {
 				return nil
 			}
 		}
-		if !plainNumber(value) {
-			return nil
+		if _, err := strconv.ParseFloat(string(value), 64); err != nil || bytes.ContainsAny(value, "pPxX_") {
+			return nil // Prometheus's parser takes less than the language
 		}
 		p.add(groups, s, value, timestamp, nil)
 	}
@@ -187,25 +182,6 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 	}
 	return groups
 }
-
-// plainNumber tells whether a value is a number that needs no second look:
-// parsers differ about some others.
-func plainNumber(value []byte) bool {
-	digits := 0
-	for i, c := range value {
-		switch {
-		case isDigit(c):
-			digits++
-		case c == '.' || c == '-' && i == 0:
-		default:
-			_, err := strconv.ParseFloat(string(value), 64)
-			return err == nil && !bytes.ContainsAny(value, "pPxX_")
-		}
-	}
-	return digits > 0 && digits < 300 && bytes.Count(value, []byte{'.'}) <= 1 // more may be out of range
-}
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
 // read reads a page with Prometheus's parser.
 func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
@@ -227,10 +203,17 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		fresh = make(map[string]*series) // not on the last page
 		done  = 0                        // all before it has been read
 
-		severalLines = false // some series takes up more than one
+		none     = int64(noTimestamp)
+		comments strings.Builder
 
 		groups = make(map[string]*Metrics, len(p.last))
 	)
+	comment := func(piece []byte) {
+		next := nextLine(body, offset(piece))
+		comments.Write(bytes.TrimSpace(body[done:next]))
+		comments.WriteByte('\n')
+		done = next
+	}
 	for {
 		entry, err := parser.Next()
 		if errors.Is(err, io.EOF) {
@@ -242,32 +225,29 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		switch entry {
 		case textparse.EntryHelp:
 			name, help := parser.Help()
-			if f := declare(meta, unescape(string(name))); f.help == "" {
-				f.help = string(help)
-			}
-			done = nextLine(body, offset(name))
+			f := declare(meta, unescape(string(name)))
+			f.help = cmp.Or(f.help, string(help))
+			comment(name)
 		case textparse.EntryType:
 			name, t := parser.Type()
 			f := declare(meta, unescape(string(name)))
 			if !typed[f.name] {
 				f.typ, typed[f.name] = t, true
 			}
-			done = nextLine(body, offset(name))
+			comment(name)
 		case textparse.EntryUnit:
 			name, unit := parser.Unit()
-			if f := declare(meta, unescape(string(name))); f.unit == "" {
-				f.unit = string(unit)
-			}
-			done = nextLine(body, offset(name))
+			f := declare(meta, unescape(string(name)))
+			f.unit = cmp.Or(f.unit, string(unit))
+			comment(name)
 		case textparse.EntryComment:
-			done = nextLine(body, offset(parser.Comment()))
+			comment(parser.Comment())
 		case textparse.EntrySeries:
 			text, stamp, _ := parser.Series()
 			s := p.series[string(text)]
 			if s == nil {
 				s = fresh[string(text)]
 			}
-			severalLines = severalLines || bytes.IndexByte(text, '\n') >= 0
 			if s == nil || s.typed {
 				if n := p.newSeries(string(text), parser); s == nil || !labels.Equal(n.labels, s.labels) {
 					s = n
@@ -278,11 +258,10 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			if end := bytes.IndexAny(value, " \t\n"); end >= 0 {
 				value = value[:end]
 			}
-			timestamp := int64(noTimestamp)
-			if stamp != nil {
-				timestamp = *stamp
+			if stamp == nil {
+				stamp = &none
 			}
-			p.add(groups, s, value, timestamp, readExemplar(parser))
+			p.add(groups, s, value, *stamp, readExemplar(parser))
 			done = nextLine(body, offset(text)+len(text))
 		}
 	}
@@ -297,29 +276,13 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 	if p.families == nil || !maps.EqualFunc(meta, *p.families, sameFamily) {
 		p.families = &meta
 	}
-	p.comments = commentsOf(body)
-	if severalLines {
-		p.comments = "\n" // readKnown must not take what is in a label value for comments
-	}
+	p.comments = comments.String()
 	return groups, nil
 }
 
-// commentsOf returns the lines of a page whose first character but for blanks is a
-// number sign.
-func commentsOf(body []byte) string {
-	var b strings.Builder
-	for line := range bytes.Lines(body) {
-		if bytes.HasPrefix(bytes.TrimLeft(line, " \t"), []byte{'#'}) {
-			b.Write(bytes.TrimSuffix(line, []byte{'\n'}))
-			b.WriteByte('\n')
-		}
-	}
-	return b.String()
-}
-
-// maxSeries is how long the name and labels of a series can be. Label sets hold no
-// more than 16 MB, which rules may make of less, and panic otherwise.
-const maxSeries = 1 << 20
+// maxSeries is how long the name and labels of a series can be: label sets panic at
+// longer texts.
+const maxSeries = 1<<24 - 1
 
 func (p *Parser) newSeries(text string, parser textparse.Parser) *series {
 	s := &series{text: text}
@@ -405,12 +368,6 @@ func nextLine(body []byte, from int) int {
 	return len(body)
 }
 
-// Lengths of what a ParseError quotes, in bytes.
-const (
-	maxReason = 160
-	maxQuote  = 24
-)
-
 // newParseError makes an error about what is at an offset of a page.
 func newParseError(body []byte, at int, reason error) *ParseError {
 	for at < len(body) && body[at] == '\n' {
@@ -420,6 +377,7 @@ func newParseError(body []byte, at int, reason error) *ParseError {
 	if n := bytes.IndexByte(text, '\n'); n >= 0 {
 		text = text[:n]
 	}
+	const maxQuote = 24 // bytes
 	quote := fmt.Sprintf("%+q", text[:min(len(text), maxQuote)])
 	if len(text) > maxQuote {
 		quote += "…"
@@ -432,6 +390,7 @@ func newParseError(body []byte, at int, reason error) *ParseError {
 
 // oneLine makes text of unknown origin fit for a log line.
 func oneLine(s string) string {
+	const maxReason = 160 // bytes
 	if len(s) > maxReason {
 		s = s[:maxReason] + "…"
 	}

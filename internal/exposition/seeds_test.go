@@ -36,6 +36,8 @@ var textSeeds = []string{
 	"# TYPE a  counter\n",
 	"# TYPE a info\n",
 	"#TYPE a info\na 1\n",
+	"# TYPE \"\"gauge\n",
+	"# TYPE \"a\"gauge\na 1\n",
 	"# TYPE a-histogram\na_bucket{le=\"1\"} 1\n",
 	"  # TYPE a histogram\na_bucket{le=\"1\"} 1\n",
 	"# TYPE a histogram\na_bucket{le=\"1\"} 1\n# TYPE a stateset\na_bucket{le=\"1\"} 1\n",

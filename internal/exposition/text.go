@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"cmp"
 	"io"
 	"slices"
 	"strconv"
@@ -24,19 +25,19 @@ func (d *Document) writeText(w io.Writer) error {
 			buf = append(append(buf, escapeHelp(f.help)...), '\n')
 		}
 		buf = append(appendName(append(buf, "# TYPE "...), f.name, legacy), ' ')
-		buf = append(append(buf, typeName(f.typ)...), '\n')
+		buf = append(append(buf, cmp.Or(f.typ, "untyped")...), '\n')
 		for _, r := range f.runs {
 			points := d.parts[r.part].Block.layout.points
 			for at := r.from; at < r.to; at++ {
 				p := &points[at]
-				text := p.text
-				if p.written != "" {
-					text = p.written
+				suffix, text := "", p.text
+				if f.composite() { // which it may have been in its block only
+					suffix, text = p.suffix, cmp.Or(p.written, p.text)
 				}
 				if legacy {
-					buf = append(append(append(buf, f.name...), p.suffix...), text...)
+					buf = append(append(append(buf, f.name...), suffix...), text...)
 				} else {
-					buf = appendQuotedSeries(buf, f.name+p.suffix, text)
+					buf = appendQuotedSeries(buf, f.name+suffix, text)
 				}
 				s, value := d.sample(r.part, p)
 				buf = append(append(buf, ' '), value...)

@@ -201,7 +201,7 @@ func TestWhatOpenMetricsCannotSay(t *testing.T) {
 		"# TYPE s summary\ns{quantile=\"2\"} 1\ns_sum 1\ns_count 1\n":                                             "# TYPE s unknown\ns{quantile=\"2.0\"} 1.0\n# TYPE s_sum unknown\ns_sum 1.0\n# TYPE s_count unknown\ns_count 1.0\n# EOF\n",
 		"# TYPE a_created gauge\na_created{x=\"2\"} 5\n# TYPE a_total counter\na_total{x=\"1\"} 1\n":              "# TYPE a_created gauge\na_created{x=\"2\"} 5.0\n# TYPE a_total unknown\na_total{x=\"1\"} 1.0\n# EOF\n",
 		"# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum -1\nh_count 1\n":                                      "# TYPE h_bucket unknown\nh_bucket{le=\"+Inf\"} 1.0\n# TYPE h_sum unknown\nh_sum -1.0\n# TYPE h_count unknown\nh_count 1.0\n# EOF\n",
-		"# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 1000\nh_sum 1 1000\nh_count 1 2000\n# TYPE a gauge\na 1 0\n": "# TYPE a gauge\na 1.0 0.0\n# TYPE h_bucket unknown\nh_bucket{le=\"+Inf\"} 1.0 1.0\n# TYPE h_sum unknown\nh_sum 1.0 1.0\n# TYPE h_count unknown\nh_count 1.0 2.0\n# EOF\n",
+		"# TYPE a gauge\na 1 0\n# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1 1000\nh_sum 1 1000\nh_count 1 2000\n": "# TYPE a gauge\na 1.0 0.0\n# TYPE h_bucket unknown\nh_bucket{le=\"+Inf\"} 1.0 1.0\n# TYPE h_sum unknown\nh_sum 1.0 1.0\n# TYPE h_count unknown\nh_count 1.0 2.0\n# EOF\n",
 	} {
 		served(t, body, textContent, map[string]string{"text": body, "openmetrics": want})
 	}

@@ -3,11 +3,8 @@
 package faulttest
 
 import (
-	"bytes"
-	"compress/gzip"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -177,38 +174,4 @@ func openMetrics(page string) string {
 	b.WriteString("# TYPE PostgresServer_Build info\nPostgresServer_Build_info{revision=\"7\"} 1\n" +
 		"# TYPE PostgresServer_Mood stateset\nPostgresServer_Mood{PostgresServer_Mood=\"good\"} 1\nPostgresServer_Mood{PostgresServer_Mood=\"bad\"} 0\n# EOF\n")
 	return b.String()
-}
-
-// million returns a fault by which the first service reports a million series. The
-// page is made beforehand, since that takes a while.
-func million(u *upstream) simulator.Fault {
-	var page bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&page, gzip.BestSpeed)
-	line := []byte("PostgresServer_Many{postgres_service=\"" + u.Services()[0].ID + "\",n=\"")
-	_, _ = z.Write([]byte("# TYPE PostgresServer_Many gauge\n"))
-	for i := range 1_000_000 {
-		_, _ = z.Write(append(strconv.AppendInt(line[:len(line):len(line)], int64(i), 10), "\"} 1\n"...))
-	}
-	_ = z.Close()
-	return simulator.Fault{
-		Endpoints: []string{organizationMetrics, "service_metrics"},
-		Encode:    func([]byte) ([]byte, string) { return page.Bytes(), "gzip" },
-	}
-}
-
-// TestMillionSeries has one service report a million series. By default that is more
-// than is read: the page is refused.
-func TestMillionSeries(t *testing.T) {
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("heavy")
-	}
-	u := newUpstream(t, simulator.Config{Services: 3})
-	f := million(u)
-	c := trouble{begin: func(u *upstream) { u.SetFault(f) }, reason: "too_large", refused: true}
-	e := start(t, u, fast(), flags("--metrics.interval=1s"))
-	c.run(t, u, e)
-	if p := e.scrape(); p.sum("process_resident_memory_bytes") > 1<<30 {
-		t.Errorf("%v bytes resident", p.sum("process_resident_memory_bytes"))
-	}
 }

@@ -85,7 +85,7 @@ func TestKeyFiles(t *testing.T) {
 		{"missing", func() { _ = os.Remove(secretFile) }, "does not exist"},
 		{"empty", func() { replace("") }, "is empty"},
 		{"only a newline", func() { replace("\n") }, "is empty"},
-		{"two lines", func() { replace(secret + "\n" + secret + "\n") }, "holds a space, line break"},
+		{"two lines", func() { replace(secret + "\n" + secret + "\n") }, "contains a space, line break"},
 		{"unreadable", func() {
 			mode = 0
 			defer func() { mode = 0o644 }()
@@ -134,5 +134,5 @@ func TestKeyFiles(t *testing.T) {
 	if more := p.sum(pollsName, "endpoint", organizationMetrics) - polls; more > 12 {
 		t.Errorf("the new key was used after %v polls only", more)
 	}
-	await(t, "the log tells", func() bool { return len(e.log.lines("refresh works again")) == 2 }, e.log.String)
+	await(t, "the log tells", func() bool { return len(e.log.lines("Refresh works again")) == 2 }, e.log.String)
 }

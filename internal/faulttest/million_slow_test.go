@@ -5,12 +5,45 @@ package faulttest
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
+
+// million returns a fault by which the first service reports a million series. The
+// page is made beforehand, since that takes a while.
+func million(u *upstream) simulator.Fault {
+	var page bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&page, gzip.BestSpeed)
+	line := []byte("PostgresServer_Many{postgres_service=\"" + u.Services()[0].ID + "\",n=\"")
+	_, _ = z.Write([]byte("# TYPE PostgresServer_Many gauge\n"))
+	for i := range 1_000_000 {
+		_, _ = z.Write(append(strconv.AppendInt(line[:len(line):len(line)], int64(i), 10), "\"} 1\n"...))
+	}
+	_ = z.Close()
+	return simulator.Fault{
+		Endpoints: []string{organizationMetrics, "service_metrics"},
+		Encode:    func([]byte) ([]byte, string) { return page.Bytes(), "gzip" },
+	}
+}
+
+// TestMillionSeries has one service report a million series. By default that is more
+// than is read: the page is refused.
+func TestMillionSeries(t *testing.T) {
+	t.Parallel()
+	u := newUpstream(t, simulator.Config{Services: 3})
+	f := million(u)
+	c := trouble{begin: func(u *upstream) { u.SetFault(f) }, reason: "too_large", refused: true}
+	e := start(t, u, fast(), flags("--metrics.interval=1s", "--api.timeout=10m"))
+	c.run(t, u, e)
+	if p := e.scrape(); p.sum("process_resident_memory_bytes") > 1<<30 {
+		t.Errorf("%v bytes resident", p.sum("process_resident_memory_bytes"))
+	}
+}
 
 // TestMillionSeriesWanted raises the bound, and gets them.
 func TestMillionSeriesWanted(t *testing.T) {
@@ -19,7 +52,7 @@ func TestMillionSeriesWanted(t *testing.T) {
 	released(t, path)
 	u := newUpstream(t, simulator.Config{Services: 3})
 	u.SetFault(million(u))
-	e := start(t, u, fast(), flags("--metrics.interval=10s", "--api.max-response-size=256MiB"), func(c *exec.Cmd) { c.Path = path })
+	e := start(t, u, fast(), flags("--metrics.interval=10s", "--api.timeout=10m", "--api.max-response-size=256MiB"), func(c *exec.Cmd) { c.Path = path })
 	count := func() (lines, size int) {
 		resp, err := e.client.Get("http://" + e.address + "/metrics")
 		if err != nil {

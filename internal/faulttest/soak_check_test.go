@@ -99,7 +99,7 @@ func (w *walk) remember() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lists = append(w.lists, list)
-	w.lists = slices.DeleteFunc(w.lists, func(l inventory) bool { return now.Sub(l.at) > soakFresh+soakSettled })
+	w.lists = slices.DeleteFunc(w.lists, func(l listing) bool { return now.Sub(l.at) > soakFresh+soakSettled })
 	if w.history[tick] != nil {
 		return
 	}
@@ -223,7 +223,7 @@ func (w *walk) lasting(ticks []time.Time, at time.Time) []string {
 	if len(ticks) > 0 {
 		for id := range w.history[ticks[0]] {
 			if !slices.ContainsFunc(ticks, func(t time.Time) bool { return w.history[t][id] == nil }) &&
-				!slices.ContainsFunc(lists, func(l inventory) bool { return l.services[id] == "" }) {
+				!slices.ContainsFunc(lists, func(l listing) bool { return l.services[id] == "" }) {
 				ids = append(ids, id)
 			}
 		}

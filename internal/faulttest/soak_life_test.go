@@ -148,15 +148,15 @@ func (w *walk) request(method, path, body string, refusals ...string) {
 	}
 }
 
-// inventory is upstream's list of services at a moment, as texts by id.
-type inventory struct {
+// listing is upstream's list of services at a moment, as texts by id.
+type listing struct {
 	at       time.Time
 	services map[string]string
 	deleting map[string]bool
 }
 
-func (w *walk) list(at time.Time) inventory {
-	list := inventory{at, map[string]string{}, map[string]bool{}}
+func (w *walk) list(at time.Time) listing {
+	list := listing{at, map[string]string{}, map[string]bool{}}
 	for _, s := range w.u.Services() {
 		team := ""
 		for _, tag := range s.Tags {
@@ -176,8 +176,8 @@ func facts(name, state, region, size string, primary bool, team string, tags int
 }
 
 // recent returns upstream's lists of the soakFresh before a moment. The caller locks.
-func (w *walk) recent(at time.Time) []inventory {
-	var lists []inventory
+func (w *walk) recent(at time.Time) []listing {
+	var lists []listing
 	for _, l := range w.lists {
 		if age := at.Sub(l.at); age >= 0 && age <= soakFresh {
 			lists = append(lists, l)
@@ -236,12 +236,12 @@ func (w *walk) checkInventory(at time.Time, p page) {
 			w.problem(at, "service %s has several names in the inventory: %q, %q", id, name, names[id])
 		}
 		seen[id] = true
-		if !slices.ContainsFunc(lists, func(l inventory) bool { return l.services[id] == got }) {
+		if !slices.ContainsFunc(lists, func(l listing) bool { return l.services[id] == got }) {
 			w.problem(at, "service %s is %s in the inventory, and %s upstream", id, got, lists[len(lists)-1].services[id])
 		}
 	}
 	for id := range lists[0].services {
-		lasting := !slices.ContainsFunc(lists, func(l inventory) bool { return l.services[id] == "" })
+		lasting := !slices.ContainsFunc(lists, func(l listing) bool { return l.services[id] == "" })
 		if lasting && !seen[id] {
 			w.problem(at, "service %s is not in the inventory", id)
 		}
@@ -249,7 +249,7 @@ func (w *walk) checkInventory(at time.Time, p page) {
 	// Of one that is gone nothing at all may be left.
 	for _, s := range p {
 		id := s.labels.Get("postgres_service")
-		if id != "" && !slices.ContainsFunc(lists, func(l inventory) bool { return l.services[id] != "" }) && !w.families[s.name()] {
+		if id != "" && !slices.ContainsFunc(lists, func(l listing) bool { return l.services[id] != "" }) && !w.families[s.name()] {
 			w.problem(at, "%s is about a service that upstream no longer has", s.labels)
 		}
 	}

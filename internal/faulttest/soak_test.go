@@ -132,7 +132,7 @@ type walk struct {
 	expiries int                                         // outages at whose end all data had expired
 	figures  []figure                                    // of the exporter's resources
 	history  map[time.Time]map[string]map[string]float64 // upstream's series by refresh and service
-	lists    []inventory                                 // upstream's, oldest first
+	lists    []listing                                   // upstream's, oldest first
 	latest   map[string]time.Time                        // the refresh that a reader has last seen of a service
 	readers  map[string]*tally
 	problems int

@@ -50,7 +50,7 @@ func (e *exporter) raw(request string) (status int, body string) {
 func TestManyScrapers(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 20})
-	e := start(t, u, fast(), flags("--metrics.interval=5s", "--inventory.interval=5s"))
+	e := start(t, u, fast(), flags("--metrics.interval=1h", "--metrics.max-age=1h", "--inventory.interval=1h"))
 	before := e.ready(u)
 	lines := len(e.log.lines())
 	requests := u.Count("", -1)
@@ -77,7 +77,7 @@ func TestManyScrapers(t *testing.T) {
 	if got := e.log.lines(); len(got) != lines {
 		t.Errorf("scrapes log:\n%s", strings.Join(got[lines:], "\n"))
 	}
-	if got := u.Count("", -1) - requests; got > 20 {
+	if got := u.Count("", -1) - requests; got > 0 {
 		t.Errorf("%d requests to upstream during scrapes", got)
 	}
 }

@@ -203,7 +203,7 @@ func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 	u.link.restore()
 	e.ready(u) // with the new values
 	await(t, "the log says that it works again", func() bool {
-		return len(e.log.since(begun, "level=info", `msg="refresh works again"`)) == want
+		return len(e.log.since(begun, "level=info", `msg="Refresh works again"`)) == want
 	}, e.log.String)
 }
 
@@ -393,7 +393,7 @@ func TestRefusedPage(t *testing.T) {
 			if !p.is("clickhouse_postgres_service_up", 1) {
 				t.Errorf("health:\n%s", p.health())
 			}
-			if lines := e.log.lines("reading the services' own pages instead"); len(lines) != 1 || len(e.log.lines("level=warn")) != 0 {
+			if lines := e.log.lines("reading each service's page instead"); len(lines) != 1 || len(e.log.lines("level=warn")) != 0 {
 				t.Errorf("log:\n%s", e.log)
 			}
 		})
@@ -432,7 +432,7 @@ func TestTooManyRequests(t *testing.T) {
 				e.await("time passing", func(p page) bool { return p.sum("process_start_time_seconds") > 0 })
 			} else {
 				e.ready(u)
-				await(t, "the log tells of the end", func() bool { return len(e.log.lines("refresh works again")) > 0 }, e.log.String)
+				await(t, "the log tells of the end", func() bool { return len(e.log.lines("Refresh works again")) > 0 }, e.log.String)
 			}
 			// What is under way before the exporter has heard of a refusal is refused, too.
 			// Then there is silence, for a second at least.

@@ -20,6 +20,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/pipenet"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
@@ -30,6 +31,7 @@ type virtual struct {
 	t       *testing.T
 	sim     *simulator.Simulator
 	handler http.Handler
+	encoder exposition.Encoder
 	log     *output
 	refused atomic.Bool // upstream's port is closed
 
@@ -84,7 +86,7 @@ func newVirtual(t *testing.T, config simulator.Config) *virtual {
 	}
 	registry := prometheus.NewPedanticRegistry()
 	registry.MustRegister(c)
-	v.handler, err = web.NewHandler(web.Options{Collector: c, Own: registry, Name: "test"})
+	v.handler, err = web.NewHandler(web.Options{Collector: c, ExporterMetrics: registry, Encoder: &v.encoder, Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

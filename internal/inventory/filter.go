@@ -13,7 +13,8 @@ import (
 )
 
 // Filter describes services: those for which every criterion that is given holds.
-// Regular expressions match the whole of a value, as in Prometheus.
+// Regular expressions match the whole of a value, as in Prometheus. The selection of
+// the configuration file, service discovery and the status page all filter by it.
 type Filter struct {
 	IDs    []string          // the service's id is one of these, in whichever case
 	Name   string            // regular expression, "" = not given
@@ -21,6 +22,9 @@ type Filter struct {
 	State  string            // likewise; the service comes and goes with its state
 	Tags   map[string]string // key of a tag that the service has → regular expression of its value, which is "" for a tag without one
 }
+
+// AnyValue is the regular expression of a criterion of a [Filter] that every value meets.
+const AnyValue = ".*"
 
 // OneOf returns a regular expression for a criterion of a [Filter] that is met by
 // the values alone, "" for none.

@@ -78,17 +78,17 @@ func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 		case token == "name":
 			l.label = NameLabel
 		case isTag && key == "":
-			return nil, fmt.Errorf("label %q to enrich with names no tag: write tag:<key>", token)
+			return nil, fmt.Errorf("inventory label %q names no tag: write tag:<key>", token)
 		case isTag:
 			l.tag, l.label = key, "postgres_tag_"+mangle(key)
 		case !slices.Contains(strings.Split(inlineTokens, ", "), token):
-			return nil, fmt.Errorf("unknown label %q to enrich with: choose among %s, tag:<key>", token, inlineTokens)
+			return nil, fmt.Errorf("unknown inventory label %q: choose from %s, tag:<key>", token, inlineTokens)
 		}
 		if other, taken := from[l.label]; taken {
 			if other == token {
-				return nil, fmt.Errorf("label %q to enrich with is given twice: give it once", token)
+				return nil, fmt.Errorf("inventory label %q is given twice: give it once", token)
 			}
-			return nil, fmt.Errorf("labels %q and %q to enrich with both become %s: choose one of them", other, token, l.label)
+			return nil, fmt.Errorf("inventory labels %q and %q both become %s: choose one of them", other, token, l.label)
 		}
 		from[l.label] = token
 		parsed = append(parsed, l)

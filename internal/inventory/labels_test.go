@@ -18,10 +18,10 @@ func TestParseEnrichLabels(t *testing.T) {
 		{[]string{"name,provider,version"}, "[name:postgres_service_name provider:postgres_provider version:postgres_version]"},
 		{[]string{"ha-type,is-primary,hostname"}, "[ha-type:postgres_ha_type is-primary:postgres_is_primary hostname:postgres_hostname]"},
 		{[]string{"tag:team.name-1"}, "[tag:team.name-1:postgres_tag_team_name_1]"},
-		{[]string{"zone"}, `unknown label "zone" to enrich with: choose among name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>`},
-		{[]string{"tag:"}, `label "tag:" to enrich with names no tag: write tag:<key>`},
-		{[]string{"size", "size"}, `label "size" to enrich with is given twice: give it once`},
-		{[]string{"tag:a.b", "tag:a-b"}, `labels "tag:a.b" and "tag:a-b" to enrich with both become postgres_tag_a_b: choose one of them`},
+		{[]string{"zone"}, `unknown inventory label "zone": choose from name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>`},
+		{[]string{"tag:"}, `inventory label "tag:" names no tag: write tag:<key>`},
+		{[]string{"size", "size"}, `inventory label "size" is given twice: give it once`},
+		{[]string{"tag:a.b", "tag:a-b"}, `inventory labels "tag:a.b" and "tag:a-b" both become postgres_tag_a_b: choose one of them`},
 	} {
 		labels, err := ParseEnrichLabels(tt.in)
 		got := []string{}

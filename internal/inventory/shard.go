@@ -11,26 +11,13 @@ import (
 // outgrow one process. The zero value is everything.
 //
 // A service belongs to exactly one of Count shards, by a hash of its id alone:
-// processes with the same Count agree without talking to each other, whatever
-// order, name, state or tags upstream gives the service.
-//
-// While the count is being changed, processes with the old and with the new one
-// run side by side. The hash is a consistent one (Lamping and Veach, "A Fast,
-// Minimal Memory, Consistent Hash Algorithm"): from n to m > n shards a service
-// stays where it was or moves to one of the new shards, and back again the same
-// way. Two orders of replacing processes follow from this, both without a moment
-// in which a service is exported by none:
-//
-//   - Growing, start the new shards first, then restart the old ones with the new
-//     count. A Kubernetes StatefulSet whose replicas and arguments are changed
-//     together does that.
-//   - Shrinking, restart the shards that stay with the new count first, then stop
-//     the others.
-//
-// Until the last process is replaced only the services that move, (m-n)/m of all,
-// are exported twice, by their old and their new shard; they are told apart by the
-// scraper's instance label. From then on, as before, every service is exported by
-// exactly one.
+// processes with the same Count agree without talking to each other. The hash is a
+// consistent one (Lamping and Veach, "A Fast, Minimal Memory, Consistent Hash
+// Algorithm"): from n to m > n shards a service stays where it was or moves to one of
+// the new shards, and back again the same way. So no service is ever exported by none
+// if, growing, the new shards are started before the old ones get the new count, and,
+// shrinking, those that stay get the new count before the others are stopped. Services
+// that move are exported twice until then.
 type Shard struct {
 	Index int // 0 … Count-1
 	Count int // 0 is the same as 1

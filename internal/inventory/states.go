@@ -11,6 +11,8 @@ const (
 	StateRunning           = "running"
 	StateStopped           = "stopped"
 	StateUnavailable       = "unavailable"
+
+	stateDeleted = "deleted" // not documented
 )
 
 // States returns the documented states, sorted.
@@ -20,6 +22,10 @@ func States() []string {
 		StateRestoringBackup, StateRunning, StateStopped, StateUnavailable,
 	}
 }
+
+// Leaving tells whether a service of this state is being deleted, or has been: some
+// lists still name it for a moment.
+func Leaving(state string) bool { return state == StateDeleting || state == stateDeleted }
 
 // Activity says what can be expected of a service's metrics.
 type Activity int

@@ -19,17 +19,6 @@ import (
 
 // This file has everything that the model test knows of the program's API.
 
-// Promises that the program does not keep yet. The machine makes such events only
-// where the promise is on.
-const (
-	lowerCaseIDs    = true // ids are compared and served in lower case
-	keepsScratch    = true // labels that begin with two underscores are not stripped after the rules
-	downgradesTypes = true // a TYPE word that is not known costs its family's type, not the page
-	newerDuplicate  = true // of two samples of one series the one with the newer timestamp counts
-	graceOnOwnPage  = true // a service that has just started may have an empty page of its own
-	upStands        = true // a service's up stands when the organization's page is asked for no more
-)
-
 // maxAge exceeds two and a half refresh periods of every service, whatever the planner
 // plans: six services at most, of which all may be stopped and so be read in every
 // fourth period only, take 6/(0.9·(1/5.05 - 1/15.15 - 1/20.2 - 0.1/5.05)) = 106 s · 4/4
@@ -52,7 +41,8 @@ func budget() *api.Budget {
 // organization returns the configuration for the collector.
 func (c config) organization(transport http.RoundTripper, budget *api.Budget) (collector.Organization, error) {
 	o := collector.Organization{
-		ID: organizationID,
+		Name: "shop",
+		ID:   c.written([]string{organizationID})[0],
 		API: api.Config{
 			BaseURL:     "http://upstream.test",
 			Credentials: api.StaticCredentials("key", "secret"),
@@ -69,6 +59,9 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		Timestamps:        c.timestamps,
 		CollectConfig:     c.settings,
 	}
+	if c.findOut {
+		o.ID = ""
+	}
 	var err error
 	if o.EnrichLabels, err = inventory.ParseEnrichLabels(c.enrich); err != nil {
 		return o, err
@@ -77,12 +70,24 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		var filters [2][]inventory.Filter
 		for i, list := range [2][]filter{c.selection.include, c.selection.exclude} {
 			for _, f := range list {
-				filters[i] = append(filters[i], inventory.Filter{IDs: f.ids, Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
+				filters[i] = append(filters[i], inventory.Filter{IDs: c.written(f.ids), Name: f.name, Region: f.region, State: f.state, Tags: f.tags})
 			}
 		}
 		o.Selection, err = inventory.NewSelection(filters[0], filters[1])
 	}
 	return o, err
+}
+
+// written returns ids as the user wrote them.
+func (c config) written(ids []string) []string {
+	if !c.upper || ids == nil {
+		return ids
+	}
+	var upper []string
+	for _, id := range ids {
+		upper = append(upper, strings.ToUpper(id))
+	}
+	return upper
 }
 
 // owns tells whether a service belongs to the shard.

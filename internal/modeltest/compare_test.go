@@ -2,6 +2,7 @@ package modeltest
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -44,16 +45,19 @@ func (f facts) describe(name, kind, help string) {
 	f.families[name] = kind + " " + help
 }
 
-// textFacts returns what the page says in the text format.
+// textFacts returns what the page says in the text format. Of a family the first series
+// that has a type and the first that has HELP tell.
 func (e *expected) textFacts() (facts, error) {
 	f := newFacts()
 	for _, s := range e.series {
 		if err := f.add(s.labels, s.value, s.stamp); err != nil {
 			return f, err
 		}
-		if _, known := f.families[s.family]; !known {
-			f.describe(s.family, strings.ToLower(s.kind.String()), s.help)
+		kind, help, _ := strings.Cut(f.families[s.family], " ")
+		if kind == "" || kind == "untyped" {
+			kind = strings.ToLower(s.kind.String())
 		}
+		f.describe(s.family, kind, cmp.Or(help, s.help))
 	}
 	return f, nil
 }
@@ -189,7 +193,6 @@ func (f facts) differences(want facts) []string {
 	}
 	return list
 }
-
 
 func compare(got []byte, read func([]byte) (facts, error), want facts, wantErr error) []string {
 	served, err := read(got)

@@ -11,6 +11,8 @@ import (
 
 // config is what a user may set, in the user's words.
 type config struct {
+	findOut    bool     // the organization's id is not given
+	upper      bool     // ids are given in upper case
 	ruleTexts  []string // YAML
 	enrich     []string
 	selection  *selection
@@ -78,9 +80,4 @@ func (f filter) matches(s service) bool {
 func (c config) namesIDs() bool {
 	return c.selection != nil && len(c.selection.include) > 0 &&
 		!slices.ContainsFunc(c.selection.include, func(f filter) bool { return f.ids == nil })
-}
-
-func (c config) clone() config {
-	c.ruleTexts, c.enrich = slices.Clone(c.ruleTexts), slices.Clone(c.enrich)
-	return c
 }

@@ -10,7 +10,7 @@
 // The oracle is what the program promises, written down once more and as plainly as
 // possible: it parses with expfmt, relabels with Prometheus's own package and
 // remembers nothing but answers. If it and the collector differ, one of the two is
-// wrong; which of them, README and the package comment of collector tell.
+// wrong; which of them, docs/faults.md and the package comment of collector tell.
 //
 // Which request is made when is the planner's business, and the oracle does not
 // predict it: it sees what upstream was asked and what it answered. What a shorter

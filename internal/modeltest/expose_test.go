@@ -16,6 +16,7 @@ import (
 
 // expected is a page as it should be: its series in order, each once.
 type expected struct {
+	rules  []*relabel.Config
 	series []series
 	seen   map[string]bool
 }
@@ -51,7 +52,7 @@ func reserved(name string) bool {
 
 // expect returns the page of one service, or of the organization if that is "".
 func (o *oracle) expect(service string) *expected {
-	e := &expected{}
+	e := &expected{rules: o.config.rules()}
 	ids := o.known()
 	if service != "" {
 		ids = []string{service}
@@ -78,7 +79,7 @@ func (o *oracle) addUpstream(e *expected, id string) {
 	if m == nil {
 		return
 	}
-	for _, s := range m.series {
+	for _, s := range newest(m.series) {
 		if reserved(s.name()) {
 			continue
 		}
@@ -89,7 +90,7 @@ func (o *oracle) addUpstream(e *expected, id string) {
 			}
 		}
 		name := s.name()
-		lset, keep := o.relabel(b.Labels())
+		lset, keep := e.relabel(b.Labels())
 		if !keep || reserved(lset.Get(model.MetricNameLabel)) {
 			continue
 		}
@@ -104,25 +105,32 @@ func (o *oracle) addUpstream(e *expected, id string) {
 	}
 }
 
+// newest leaves out all but one of the lines that a page has for a series: the one with
+// the latest timestamp, or else the first.
+func newest(list []series) []series {
+	var kept []series
+	for _, s := range list {
+		i := slices.IndexFunc(kept, func(k series) bool { return labels.Equal(k.labels, s.labels) })
+		switch {
+		case i < 0:
+			kept = append(kept, s)
+		case s.stamp > kept[i].stamp:
+			kept[i] = s
+		}
+	}
+	return kept
+}
+
 // relabel applies the user's rules, and tells whether they keep the series.
-func (o *oracle) relabel(lset labels.Labels) (labels.Labels, bool) {
-	rules := o.config.rules()
-	if len(rules) == 0 {
+func (e *expected) relabel(lset labels.Labels) (labels.Labels, bool) {
+	if len(e.rules) == 0 {
 		return lset, true
 	}
 	b := labels.NewBuilder(lset)
-	if !relabel.ProcessBuilder(b, rules...) {
+	if !relabel.ProcessBuilder(b, e.rules...) {
 		return lset, false
 	}
 	lset = b.Labels()
-	if !keepsScratch {
-		lset.Range(func(l labels.Label) {
-			if strings.HasPrefix(l.Name, "__") && l.Name != model.MetricNameLabel {
-				b.Del(l.Name)
-			}
-		})
-		lset = b.Labels()
-	}
 	return lset, lset.Get(model.MetricNameLabel) != ""
 }
 
@@ -159,7 +167,7 @@ func (o *oracle) addGauge(e *expected, rules bool, name string, value float64, p
 	}
 	lset, keep := b.Labels(), true
 	if rules {
-		lset, keep = o.relabel(lset)
+		lset, keep = e.relabel(lset)
 	}
 	if keep {
 		e.add(series{labels: lset, value: value, family: lset.Get(model.MetricNameLabel), kind: dto.MetricType_GAUGE, help: own})

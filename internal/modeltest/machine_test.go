@@ -21,7 +21,7 @@ type tester interface {
 // machine is upstream, some collectors that poll it, and an oracle for each.
 type machine struct {
 	t      tester
-	world  world
+	world  *world
 	config config
 	ids    []string // of all services that there ever were
 	sides  []*side
@@ -39,12 +39,13 @@ type side struct {
 
 // newMachine starts the collectors. To be called in a synctest bubble, in which the
 // machine must be ended by end.
-func newMachine(t tester, w world, c config) *machine {
+func newMachine(t tester, w *world, c config) *machine {
 	t.Helper()
 	m := &machine{t: t, world: w, config: c}
+	w.Lock()
 	for _, options := range variants() {
 		s := &side{budget: budget(), oracle: newOracle(c)}
-		s.upstream = upstream{world: &m.world, troubles: map[string]trouble{}}
+		s.upstream = upstream{world: w, troubles: map[string]trouble{}}
 		o, err := c.organization(&s.upstream, s.budget)
 		if err != nil {
 			t.Fatal(err)
@@ -70,6 +71,7 @@ func newMachine(t tester, w world, c config) *machine {
 }
 
 func (m *machine) end() {
+	m.world.Unlock()
 	for _, s := range m.sides {
 		s.stop()
 	}
@@ -77,6 +79,8 @@ func (m *machine) end() {
 
 // pass lets time pass.
 func (m *machine) pass(d time.Duration) {
+	m.world.Unlock()
+	defer m.world.Lock()
 	<-time.After(d)
 	synctest.Wait()
 }
@@ -90,12 +94,14 @@ func (m *machine) disturb(call string, t trouble) {
 	}
 }
 
-// reload replaces the configuration.
-func (m *machine) reload(c config) {
+// apply replaces the configuration.
+func (m *machine) apply(c config) {
 	m.t.Helper()
-	m.check() // what came before belongs to the old one
+	m.world.Unlock()
+	defer m.world.Lock()
 	m.config = c
 	for _, s := range m.sides {
+		s.listen(m.t) // to what came before
 		o, err := c.organization(&s.upstream, s.budget)
 		if err != nil {
 			m.t.Fatal(err)
@@ -111,12 +117,8 @@ func (m *machine) reload(c config) {
 // check compares all pages of all collectors with what the oracles say.
 func (m *machine) check() {
 	m.t.Helper()
-	synctest.Wait()
 	for n, s := range m.sides {
-		for _, a := range s.upstream.take() {
-			s.oracle.take(a)
-			m.t.Log(a)
-		}
+		s.listen(m.t)
 		if bugs := s.bugs.all(); bugs != "" {
 			m.t.Fatalf("collector %d says:\n%s", n, bugs)
 		}
@@ -129,6 +131,14 @@ func (m *machine) check() {
 		if len(bad) > 0 {
 			m.t.Fatalf("collector %d at %s:\n%s", n, time.Now().UTC().Format("15:04:05.000"), strings.Join(bad, "\n"))
 		}
+	}
+}
+
+// listen tells the oracle what upstream has answered.
+func (s *side) listen(t tester) {
+	for _, a := range s.upstream.take() {
+		t.Log(a)
+		s.oracle.take(a)
 	}
 }
 

@@ -4,8 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,38 +14,45 @@ import (
 	"pgregory.net/rapid"
 )
 
-var steps atomic.Int64
+var modelTime = flag.Duration("model.time", 0, "go on with other random events for so long")
 
+var steps atomic.Int64 // done by all checks
+
+// TestMain lets every commit be checked with the same events. Flags of rapid's and
+// -model.time have others.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	given := false
-	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "rapid.checks" })
+	given := *modelTime > 0
+	flag.Visit(func(f *flag.Flag) { given = given || strings.HasPrefix(f.Name, "rapid.") })
 	if !given {
-		if err := flag.Set("rapid.checks", "12"); err != nil { // for every commit
-			panic(err)
+		for name, value := range map[string]string{"rapid.seed": "10", "rapid.checks": "30"} {
+			if err := flag.Set(name, value); err != nil {
+				panic(err)
+			}
 		}
 	}
-	defer func() { fmt.Printf("model: %d steps\n", steps.Load()) }()
-	if code := m.Run(); code != 0 {
-		fmt.Printf("model: %d steps\n", steps.Load())
-		os.Exit(code)
-	}
-	if err := goleak.Find(); err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
+	goleak.VerifyTestMain(m)
 }
 
 func TestModel(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		rapid.SyncTest(t, func(t *rapid.T) {
-			e := &events{machine: newMachine(t, drawWorld(t), config{enrich: []string{"region", "size", "state"}})}
-			defer e.end()
-			actions := rapid.StateMachineActions(e)
-			delete(actions, "Check")
-			t.Repeat(actions)
+	started := time.Now()
+	for {
+		rapid.Check(t, func(t *rapid.T) {
+			rapid.SyncTest(t, func(t *rapid.T) {
+				w := drawWorld(t)
+				e := &events{machine: newMachine(t, w, drawConfig(t))}
+				defer e.end()
+				actions := rapid.StateMachineActions(e)
+				delete(actions, "Check")
+				t.Repeat(actions)
+			})
 		})
-	})
+		took := time.Since(started).Round(time.Second)
+		t.Logf("%d steps in %s", steps.Load(), took)
+		if t.Failed() || took >= *modelTime {
+			return
+		}
+	}
 }
 
 // events are what may happen, in the shape that rapid wants: one method each.
@@ -85,12 +92,12 @@ func change(t *rapid.T, s *service) {
 
 func drawState(t *rapid.T, s *service) {
 	s.state = rapid.SampledFrom([]string{
-		"running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
+		"running", "running", "running", "running", "running", "stopped", "restarting", "creating", "deleting", "new_state", "",
 	}).Draw(t, "state")
 }
 
-func drawWorld(t *rapid.T) world {
-	w := world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+func drawWorld(t *rapid.T) *world {
+	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
 	for n := range rapid.IntRange(0, 4).Draw(t, "services") {
 		w.listed = append(w.listed, drawService(t, id(n)))
 	}
@@ -156,6 +163,12 @@ func (e *events) Refresh(*rapid.T) { e.world.catchUp() }
 // Renew gives the pages other values.
 func (e *events) Renew(*rapid.T) { e.world.refresh++ }
 
+// Shout makes upstream write ids in upper case, or in lower case again.
+func (e *events) Shout(t *rapid.T) {
+	e.world.upper = !e.world.upper
+	e.world.refresh++
+}
+
 // Appear makes the pages have a service that the list has not.
 func (e *events) Appear(t *rapid.T) {
 	id := id(rapid.IntRange(0, mostServices-1).Draw(t, "number"))
@@ -212,9 +225,6 @@ func (e *events) Rearrange(t *rapid.T) {
 	}
 }
 
-// Garble makes the pages invalid, or valid again.
-func (e *events) Garble(*rapid.T) { e.world.garbage = !e.world.garbage }
-
 // Set changes a setting of a service.
 func (e *events) Set(t *rapid.T) {
 	e.world.settings[e.pick(t).id] = rapid.SampledFrom([]map[string]any{
@@ -224,8 +234,9 @@ func (e *events) Set(t *rapid.T) {
 
 // Disturb makes trouble for the next answers.
 func (e *events) Disturb(t *rapid.T) {
-	call := rapid.SampledFrom([]string{callList, callPage, callPage, callOwn, callHostname}).Draw(t, "call")
-	kinds := []string{troubleCut, troubleEmpty, troubleHTML, "429", "503", "400", "404", "403"}
+	calls := []string{callFind, callList, callList, callPage, callPage, callPage, callOwn, callOwn, callHostname, callSettings}
+	call := rapid.SampledFrom(calls).Draw(t, "call")
+	kinds := []string{troubleCut, troubleEmpty, troubleHTML, troubleLine, "429", "503", "400", "404", "403"}
 	e.disturb(call, trouble{
 		left: rapid.IntRange(1, 6).Draw(t, "times"),
 		kind: rapid.SampledFrom(kinds).Draw(t, "kind"),
@@ -251,8 +262,28 @@ func (e *events) PassLong(t *rapid.T) {
 
 // Reload replaces a part of the configuration.
 func (e *events) Reload(t *rapid.T) {
-	c := e.config.clone()
-	switch rapid.SampledFrom([]string{"rules", "enrich", "selection", "shards", "timestamps", "settings"}).Draw(t, "what") {
+	c := e.config
+	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings", "case"}
+	if c.findOut {
+		what = append(what, "id")
+	}
+	drawPart(t, &c, rapid.SampledFrom(what).Draw(t, "what"))
+	e.apply(c)
+}
+
+// drawConfig returns what a user may begin with.
+func drawConfig(t *rapid.T) config {
+	c := config{enrich: enrichMenu[1]}
+	for _, part := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
+		"rules", "enrich", "selection", "shards", "timestamps", "settings", "id",
+	}), 0, 3, rapid.ID[string]).Draw(t, "configured") {
+		drawPart(t, &c, part)
+	}
+	return c
+}
+
+func drawPart(t *rapid.T, c *config, part string) {
+	switch part {
 	case "rules":
 		c.ruleTexts = rapid.SliceOfNDistinct(rapid.SampledFrom(ruleMenu), 0, 3, rapid.ID[string]).Draw(t, "rules")
 	case "enrich":
@@ -261,15 +292,18 @@ func (e *events) Reload(t *rapid.T) {
 		c.selection = rapid.SampledFrom(selectionMenu).Draw(t, "selection")
 	case "shards":
 		c.shardIndex, c.shardCount = 0, 0
-		if rapid.Bool().Draw(t, "shards") {
+		if rapid.Bool().Draw(t, "sharded") {
 			c.shardIndex, c.shardCount = rapid.IntRange(0, 1).Draw(t, "index"), 2
 		}
 	case "timestamps":
 		c.timestamps = !c.timestamps
 	case "settings":
 		c.settings = !c.settings
+	case "id":
+		c.findOut = !c.findOut
+	case "case":
+		c.upper = !c.upper
 	}
-	e.reload(c)
 }
 
 var ruleMenu = []string{
@@ -281,6 +315,7 @@ var ruleMenu = []string{
 	"{regex: 'postgres_(region|size)', replacement: 'pg_$1', action: labelmap}",
 	"{source_labels: [postgres_region, postgres_size], separator: /, target_label: place}",
 	"{source_labels: [__name__], regex: PostgresServer_OldConnections, target_label: __name__, replacement: PostgresServer_Connections}",
+	"{source_labels: [__name__], regex: PostgresServer_Connections, target_label: __name__, replacement: PostgresServer_queries_total}",
 	"{source_labels: [__name__], regex: PostgresServer_Plain, target_label: __name__, replacement: ''}",
 	"{source_labels: [__name__], regex: PostgresServer_Plain, target_label: __name__, replacement: clickhouse_postgres_service_info}",
 	"{source_labels: [postgres_service_name], target_label: __tmp}",

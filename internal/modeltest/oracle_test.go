@@ -1,6 +1,7 @@
 package modeltest
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
@@ -18,6 +19,7 @@ const (
 // served of them.
 type oracle struct {
 	config config
+	found  bool // which organization it is
 
 	// The list.
 	listed      []service // the latest that was believed
@@ -53,6 +55,7 @@ type sample struct {
 func newOracle(c config) *oracle {
 	return &oracle{
 		config:   c,
+		found:    !c.findOut,
 		services: map[string]service{}, excluded: map[string]bool{}, tombstones: map[string]time.Time{},
 		runningSince: map[string]time.Time{},
 		states: []string{
@@ -64,13 +67,18 @@ func newOracle(c config) *oracle {
 	}
 }
 
-func (a answer) good() bool { return a.status == http.StatusOK && !a.cut && a.body != "<html>" }
+// good tells whether the answer came whole and is of the right kind.
+func (a answer) good() bool {
+	wantJSON := a.call != callPage && a.call != callOwn
+	return a.status == http.StatusOK && !a.cut && a.body != htmlBody && json.Valid([]byte(a.body)) == wantJSON
+}
 
 // take takes in an answer.
 func (o *oracle) take(a answer) {
 	o.expire(a.at)
-	defer o.forgetPage()
 	switch a.call {
+	case callFind:
+		o.found = o.found || a.good() && a.body != envelope([]any{})
 	case callList:
 		o.takeList(a)
 	case callPage:
@@ -110,17 +118,15 @@ func (o *oracle) takeList(a answer) {
 func (o *oracle) reload(c config) {
 	now := time.Now()
 	o.expire(now)
-	defer o.forgetPage()
 	o.config = c
+	o.found = o.found || !c.findOut
 	if !c.settings {
 		clear(o.settings)
 		if !slices.Contains(c.enrich, "hostname") {
 			clear(o.hostnames)
 		}
 	}
-	if !o.listedAt.IsZero() {
-		o.settle(now, false)
-	}
+	o.settle(now, o.listedAt.IsZero())
 }
 
 // expire forgets services of which there was nothing but metrics that are too old.
@@ -129,14 +135,6 @@ func (o *oracle) expire(now time.Time) {
 		if _, listed := o.services[id]; !listed && tooOld(m.page, now) {
 			o.forget(id)
 		}
-	}
-}
-
-// forgetPage forgets that the organization's page is well once it is asked for no more,
-// since there is one service, or since the user wrote down ids.
-func (o *oracle) forgetPage() {
-	if !upStands && (o.config.namesIDs() || !o.listedAt.IsZero() && len(o.services) < 2) {
-		o.pageOK = false
 	}
 }
 
@@ -259,7 +257,7 @@ func (o *oracle) takeOwn(a answer) {
 		return // it has gone meanwhile
 	}
 	list, err := tryParsePage(a.body)
-	empty := len(list) == 0 && known && s.state == "running" && (!graceOnOwnPage || !o.justStarted(a.service, a.at))
+	empty := len(list) == 0 && known && s.state == "running" && !o.justStarted(a.service, a.at)
 	if !a.good() || err != nil || empty {
 		o.failed[a.service] = true
 		return
@@ -339,6 +337,9 @@ func (o *oracle) mute() bool {
 // status tells which answer the page of a service gets, or of the organization if that
 // is "".
 func (o *oracle) status(service string) string {
+	if !o.found {
+		return unavailable
+	}
 	if service == "" {
 		switch {
 		case o.mute() && o.listOK, !o.measuredAt.IsZero() && time.Since(o.measuredAt) < maxAge:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,10 @@ func tryParsePage(body string) ([]series, error) {
 	if !strings.Contains(body, "\n") {
 		return nil, nil
 	}
+	body = typeLine.ReplaceAllStringFunc(body, func(line string) string {
+		parts := typeLine.FindStringSubmatch(line)
+		return parts[1] + knownType(parts[2])
+	})
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
 	if err != nil {
@@ -57,7 +62,11 @@ func tryParsePage(body string) ([]series, error) {
 			s := series{value: f.Metric[0].Untyped.GetValue(), stamp: f.Metric[0].GetTimestampMs()}
 			b := labels.NewBuilder(labels.EmptyLabels()).Set(model.MetricNameLabel, name)
 			for _, l := range f.Metric[0].Label {
-				b.Set(l.GetName(), l.GetValue()) // an empty value is no label
+				value := l.GetValue() // an empty one is no label
+				if l.GetName() == "clickhouse_org" || l.GetName() == "postgres_service" {
+					value = strings.ToLower(value)
+				}
+				b.Set(l.GetName(), value)
 			}
 			s.labels = b.Labels()
 			s.family = familyOf(name, families)
@@ -66,6 +75,19 @@ func tryParsePage(body string) ([]series, error) {
 		}
 	}
 	return list, nil
+}
+
+var typeLine = regexp.MustCompile(`(?m)^(# TYPE \S+ )(.*)$`)
+
+// knownType returns the type of the text format that a word means.
+func knownType(word string) string {
+	switch word = strings.ToLower(strings.TrimSpace(word)); word {
+	case "counter", "gauge", "histogram", "summary", "untyped":
+		return word
+	case "info", "stateset":
+		return "gauge"
+	}
+	return "untyped"
 }
 
 // familyOf returns the name of the family that a sample belongs to.
@@ -101,7 +123,7 @@ type wireService struct {
 
 func (w wireService) service() service {
 	s := service{
-		id: w.ID, name: w.Name, region: w.Region, size: w.Size, state: w.State, version: w.PostgresVersion,
+		id: strings.ToLower(w.ID), name: w.Name, region: w.Region, size: w.Size, state: w.State, version: w.PostgresVersion,
 		hostname: w.Hostname, primary: w.IsPrimary, storage: w.StorageSize, created: w.CreatedAt,
 		tags: map[string]string{},
 	}
@@ -124,10 +146,11 @@ func parseList(body string) []service {
 	var list []service
 	seen := map[string]bool{}
 	for _, w := range wire {
-		if !seen[w.ID] {
-			list = append(list, w.service())
+		s := w.service()
+		if !seen[s.id] {
+			list = append(list, s)
 		}
-		seen[w.ID] = true
+		seen[s.id] = true
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 
 // The calls that upstream answers.
 const (
+	callFind     = "organizations"
 	callList     = "list"
 	callPage     = "page"
 	callOwn      = "own page"
@@ -45,10 +46,12 @@ const (
 	troubleCut   = "cut"
 	troubleEmpty = "empty"
 	troubleHTML  = "html"
+	troubleLine  = "line" // one that does not parse
 )
 
-// upstream answers one collector and keeps a record of it. Safe for concurrent use,
-// except for the world, which changes only while nothing is asked.
+const htmlBody = "<html>"
+
+// upstream answers one collector and keeps a record of it. Safe for concurrent use.
 type upstream struct {
 	world *world
 
@@ -68,11 +71,13 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 		a.cut = true
 	case troubleEmpty:
 		a.body = ""
-		if a.call == callList {
+		if a.call == callList || a.call == callFind {
 			a.body = envelope([]any{})
 		}
 	case troubleHTML:
-		a.body = "<html>"
+		a.body = htmlBody
+	case troubleLine:
+		a.body += "this is no {line\n"
 	default:
 		a.body = ""
 		if _, err := fmt.Sscan(t.kind, &a.status); err != nil {
@@ -98,10 +103,16 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // draft returns the answer as it should be.
 func (u *upstream) draft(path string) answer {
+	u.world.Lock()
+	defer u.world.Unlock()
 	rest, _ := strings.CutPrefix(path, "/v1/organizations/"+organizationID+"/postgres")
 	parts := strings.Split(strings.Trim(rest, "/"), "/")
 	a := answer{status: http.StatusOK, service: parts[0]}
 	switch {
+	case path == "/v1/organizations":
+		a.call, a.service = callFind, ""
+		a.body = envelope([]any{map[string]any{"id": u.world.cased(organizationID), "name": "shop"}})
+		return a
 	case rest == "":
 		a.call, a.body = callList, u.world.list()
 		return a

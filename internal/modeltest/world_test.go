@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -28,6 +29,8 @@ func (s service) clone() service {
 // world is what upstream would answer. Its list and its pages may disagree: pages are
 // renewed once a minute, and not at the same moment.
 type world struct {
+	sync.Mutex // held by the test, except while it lets something happen
+
 	listed   []service
 	measured []measured
 	settings map[string]map[string]any // by service
@@ -37,7 +40,7 @@ type world struct {
 	reversed  bool            // the page has its services in the other order
 	unnamed   bool            // it has series of no service
 	help      int             // which HELP texts and types the pages have
-	garbage   bool            // they have a line that is none
+	upper     bool            // ids are written in upper case
 }
 
 // measured is a service as the pages tell of it.
@@ -68,7 +71,20 @@ func families(help int) []family {
 		{"PostgresServer_queries_total", kind("counter", "counter", "gauge"), []string{`text="a \"b\" \\ c\nd"`}},
 		{"PostgresServer_Latency", "histogram", []string{""}},
 		{"PostgresServer_Plain", "", []string{""}},
+		{stamped, "gauge", []string{""}},
+		{"PostgresServer_Odd", kind("info", "stateset", "gaugehistogram", "Gauge", "unknown", "of_the_future", "gauge "), []string{`odd="1"`}},
 	}
+}
+
+// stamped is a family whose samples have timestamps.
+const stamped = "PostgresServer_Stamped"
+
+// cased writes an id as upstream does now.
+func (w *world) cased(id string) string {
+	if w.upper {
+		return strings.ToUpper(id)
+	}
+	return id
 }
 
 // page writes the organization's page, or that of one service.
@@ -95,7 +111,7 @@ func (w *world) page(own string) string {
 			if m.without[f.name] {
 				continue
 			}
-			ids := fmt.Sprintf("clickhouse_org=%q,postgres_service=%q,postgres_service_name=%q", organizationID, m.id, m.name)
+			ids := fmt.Sprintf("clickhouse_org=%q,postgres_service=%q,postgres_service_name=%q", w.cased(organizationID), w.cased(m.id), m.name)
 			if m.region != "" {
 				ids += fmt.Sprintf(",postgres_region=%q", m.region)
 			}
@@ -107,6 +123,14 @@ func (w *world) page(own string) string {
 					line(f, "_bucket", ids+`,le="+Inf"`, count)
 					line(f, "_sum", ids, value)
 					line(f, "_count", ids, count)
+					continue
+				}
+				if f.name == stamped {
+					at := int64(1_700_000_000_000 + w.refresh)
+					line(f, "", ids, fmt.Sprint(value, " ", at))
+					if m.twice {
+						line(f, "", ids, fmt.Sprint(value+1, " ", at+int64(w.help%3)-1))
+					}
 					continue
 				}
 				line(f, "", labels+","+ids, value)
@@ -126,9 +150,6 @@ func (w *world) page(own string) string {
 			line(f, "", fmt.Sprintf("clickhouse_org=%q", organizationID), w.refresh)
 		}
 	}
-	if w.garbage {
-		b.WriteString("this is no {line\n")
-	}
 	return b.String()
 }
 
@@ -141,13 +162,13 @@ func envelope(result any) string {
 	return string(text)
 }
 
-func (s service) wire() map[string]any {
+func (w *world) wire(s service) map[string]any {
 	tags := []map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(s.tags)) {
 		tags = append(tags, map[string]string{"key": key, "value": s.tags[key]})
 	}
 	return map[string]any{
-		"id": s.id, "name": s.name, "provider": "aws", "region": s.region, "size": s.size,
+		"id": w.cased(s.id), "name": s.name, "provider": "aws", "region": s.region, "size": s.size,
 		"postgresVersion": s.version, "haType": "none", "state": s.state, "isPrimary": s.primary,
 		"storageSize": s.storage, "createdAt": s.created.Format(time.RFC3339), "tags": tags,
 		"hostname": s.hostname,
@@ -158,7 +179,7 @@ func (s service) wire() map[string]any {
 func (w *world) list() string {
 	list := []map[string]any{}
 	for _, s := range w.listed {
-		list = append(list, s.wire())
+		list = append(list, w.wire(s))
 	}
 	return envelope(list)
 }
@@ -171,7 +192,7 @@ func (w *world) detail(id, call string) (text string, ok bool) {
 		return "", false
 	}
 	if call == callHostname {
-		return envelope(w.listed[i].wire()), true
+		return envelope(w.wire(w.listed[i])), true
 	}
 	return envelope(map[string]any{"pgConfig": w.settings[id], "pgBouncerConfig": map[string]any{"max": 7}}), true
 }

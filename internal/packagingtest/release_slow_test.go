@@ -51,7 +51,7 @@ func TestRelease(t *testing.T) {
 	top := strings.TrimSuffix(names[index], ".tar.gz")
 	files := untar(t, read(t, filepath.Join(first, names[index])))
 	for _, want := range []string{
-		"clickhouse_postgres_exporter", "LICENSE", "README.md", "CHANGELOG.md", "web-config.yml",
+		"clickhouse_postgres_exporter", "LICENSE", "README.md", "CHANGELOG.md", "web-config.yml", "docs/faults.md",
 		"deploy/systemd/clickhouse_postgres_exporter.service", "deploy/prometheus/prometheus.yml",
 		"deploy/grafana/dashboards/fleet.json", "deploy/prometheus/rules/exporter.yml",
 	} {

@@ -28,9 +28,9 @@ const (
 	// troubleAfter is how many failures in a row suggest that it is not the
 	// services that fail.
 	troubleAfter = 5
-	// minInFlight and MaxInFlight bound how many services are asked at a time,
+	// minInFlight and maxInFlight bound how many services are asked at a time,
 	// however slowly upstream answers.
-	minInFlight, MaxInFlight = 8, 64
+	minInFlight, maxInFlight = 8, 64
 )
 
 // Planner decides which request an organization's budget is spent on next.

@@ -13,8 +13,12 @@ import (
 func TestPlannerHour(t *testing.T) {
 	var table strings.Builder
 	fmt.Fprintf(&table, "%8s %-10s %10s %8s %8s %8s %8s %9s %9s\n", "services", "cap", "limit", "planned", "median", "p99", "worst", "requests", "uncovered")
+	sizes := []int{1, 2, 99, 100, 101, 130}
+	if long {
+		sizes = append(sizes, 108, 300, 2000)
+	}
 	for _, form := range []capForm{capTruncates, capRotates, capRejects} {
-		for _, n := range []int{1, 2, 99, 100, 101, 108, 130, 300, 2000} {
+		for _, n := range sizes {
 			t.Run(fmt.Sprintf("%s/%d", form, n), func(t *testing.T) {
 				f := newFleet(t, form, n, planConfig())
 				f.run(time.Minute) // for the list and the first answer

@@ -100,7 +100,7 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 			inFlight++
 		}
 	}
-	if inFlight >= min(max(minInFlight, int(10*time.Second/p.cfg.Spacing)), MaxInFlight) {
+	if inFlight >= min(max(minInFlight, int(10*time.Second/p.cfg.Spacing)), maxInFlight) {
 		return r, false
 	}
 	wait := p.byAge(slot)

@@ -1,162 +1,157 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"path"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// discoveryPath is where Prometheus finds a target for each service.
-const discoveryPath = "/sd"
+const (
+	// discoveryPath serves targets for Prometheus's HTTP service discovery.
+	discoveryPath = "/sd"
+	// missingHeader of a response names the organizations that it leaves out.
+	missingHeader = "X-Missing-Organizations"
+)
 
-// ParseExternalURL reads the URL under which clients reach the exporter, such as
-// https://proxy.example.com/postgres; an empty text is nil. The path is a prefix
-// that a proxy takes off.
-func ParseExternalURL(text string) (*url.URL, error) {
-	if text == "" {
-		return nil, nil
-	}
-	const example = "it must look like https://exporter.example.com:9924"
-	u, err := url.Parse(text)
-	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return nil, errors.New("not a URL: " + example)
-	case u.User != nil:
-		return nil, errors.New("a URL with a user: " + example + ", and the password belongs in the scrape configuration")
-	case u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("a URL with a query or fragment: " + example)
-	}
-	if err := checkHost(u.Host); err != nil {
-		return nil, fmt.Errorf("a URL whose %w: %s", err, example)
-	}
-	prefix := ""
-	if u.Path != "" {
-		prefix = strings.TrimRight(path.Clean("/"+u.Path), "/")
-	}
-	return &url.URL{Scheme: u.Scheme, Host: u.Host, Path: prefix}, nil
-}
-
-// checkHost says why a host, with or without a port, cannot be the address of a
-// target. It is strict: the host comes from whoever sends a request, and goes to
-// Prometheus as an address to scrape.
-func checkHost(host string) error {
-	name := host
-	bracketed := strings.HasPrefix(host, "[")
-	if i := strings.LastIndexByte(host, ':'); i >= 0 && (!bracketed || i > strings.LastIndexByte(host, ']')) {
-		var port string
-		name, port = host[:i], host[i+1:]
-		// ParseUint would take a sign or nothing for what it is: no port.
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("port %q is none", port)
-		}
-	}
-	if bracketed {
-		ip, err := netip.ParseAddr(strings.TrimSuffix(name[1:], "]"))
-		if err != nil || !strings.HasSuffix(name, "]") || !ip.Is6() || ip.Zone() != "" {
-			return fmt.Errorf("host %q is no address", name)
-		}
-		return nil
-	}
-	const usual = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_"
-	if name == "" || len(name) > 253 || strings.Trim(name, usual) != "" {
-		return fmt.Errorf("host %q is no name or address", name)
-	}
-	return nil
-}
-
-// discovery serves the targets of Prometheus's http_sd, one for each service.
+// discovery serves a target for each service.
 //
-// Prometheus forgets targets that an answer leaves out, and keeps all of them on
-// an error. So what is not known for certain is answered with 503: upstream being
-// down, at whatever moment, deletes no target. An organization whose key is refused
-// does not stand in the way of others: it is left out, and missingHeader names it.
+// Prometheus drops targets that a response leaves out, and keeps all of them on an
+// error. So whatever is not known for certain is answered with 503: an outage of
+// upstream, at whatever moment, deletes no target. An organization whose key is refused
+// does not block the others: it is left out, and missingHeader names it.
 type discovery struct {
-	collector Collector
-	external  *url.URL // nil: by the request's Host
-	metrics   *Metrics
-	logger    log.Logger
+	collector   Collector
+	externalURL *url.URL // nil takes the Host of the request
+	metrics     *Metrics
+	logger      log.Logger
 
 	mu      sync.Mutex
-	missing string // of the latest answer to one who filtered no organization
+	missing string // organizations that the latest complete response left out
 }
 
-// missingHeader of an answer names the organizations that it leaves out.
-const missingHeader = "X-Missing-Organizations"
-
-// targetGroup is the unit of http_sd's answer.
+// targetGroup is one element of a response.
 type targetGroup struct {
 	Targets []string          `json:"targets"`
 	Labels  map[string]string `json:"labels"`
 }
 
 func (d *discovery) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	wanted, err := parseFilter(r.URL.RawQuery)
+	names, services, err := parseTargetQuery(r.URL.RawQuery)
 	if err != nil {
-		plain(w, http.StatusBadRequest, err.Error())
+		respondText(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	base, err := d.base(r)
+	base, err := d.baseURL(r)
 	if err != nil {
-		plain(w, http.StatusBadRequest, err.Error())
+		respondText(w, http.StatusBadRequest, err.Error())
 		return
 	}
-	organizations, missing, code, err := d.known(r, wanted)
+	organizations, missing, code, err := d.waitForOrganizations(r, names)
 	if err != nil {
-		plain(w, code, err.Error())
+		respondText(w, code, err.Error())
 		return
 	}
 	if len(missing) > 0 {
 		w.Header().Set(missingHeader, strings.Join(missing, ", "))
 		d.metrics.partialDiscovery.Inc()
 	}
-	if wanted.organizations == nil {
-		d.report(missing)
+	if names == nil {
+		d.logMissing(missing)
 	}
 
-	groups := []targetGroup{} // empty is [], not null
+	groups := []targetGroup{} // encodes as [], not as null
 	for _, o := range organizations {
 		for i := range o.Services {
-			if s := &o.Services[i]; wanted.matches(s) {
+			if s := &o.Services[i]; isTarget(s) && services.Match(s.Listed()) {
 				groups = append(groups, target(base, o.ID, s))
 			}
 		}
 	}
-	sort.SliceStable(groups, func(i, j int) bool {
-		return groups[i].Labels["__metrics_path__"] < groups[j].Labels["__metrics_path__"]
+	slices.SortStableFunc(groups, func(a, b targetGroup) int {
+		return cmp.Compare(a.Labels["__metrics_path__"], b.Labels["__metrics_path__"])
 	})
-	answerJSON(w, r, groups)
+	respondJSON(w, r, groups)
 }
 
-// base returns the URL that the targets' paths are relative to.
-func (d *discovery) base(r *http.Request) (*url.URL, error) {
-	if d.external != nil {
-		return d.external, nil
+// parseTargetQuery returns which organizations are asked for, by id or name, nil for
+// all, and which services. The values of one parameter are alternatives, and so are
+// those of one tag; different parameters and tags must all match. Unknown parameters
+// are an error: a misspelt filter that is ignored would add unwanted targets.
+func parseTargetQuery(query string) (organizations []string, services *inventory.Matcher, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, nil, errors.New("cannot parse the query: write it like ?state=running&tag=env:prod")
+	}
+	filter := inventory.Filter{Tags: map[string]string{}}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		for _, v := range values[name] {
+			if v == "" {
+				return nil, nil, fmt.Errorf("parameter %q is empty: give it a value or leave it out", name)
+			}
+			if !utf8.ValidString(v) {
+				return nil, nil, fmt.Errorf("parameter %q is not valid UTF-8", name)
+			}
+		}
+		switch name {
+		case "organization":
+			organizations = values[name]
+		case "state":
+			filter.State = inventory.OneOf(values[name]...)
+		case "region":
+			filter.Region = inventory.OneOf(values[name]...)
+		case "tag":
+			for _, text := range values[name] {
+				// Keys contain no colon, values may.
+				key, value, exact := strings.Cut(text, ":")
+				if key == "" {
+					return nil, nil, fmt.Errorf("parameter tag=%q has no key: write it as key or key:value", text)
+				}
+				pattern := inventory.AnyValue
+				if exact {
+					pattern = inventory.OneOf(value)
+				}
+				if other, ok := filter.Tags[key]; ok {
+					pattern = other + "|" + pattern
+				}
+				filter.Tags[key] = pattern
+			}
+		default:
+			return nil, nil, fmt.Errorf("unknown parameter %q: use state, region, tag or organization", name)
+		}
+	}
+	services, err = filter.Compile()
+	return organizations, services, err
+}
+
+// isTarget tells whether a service can be scraped. One that upstream's list does not
+// name has been deleted or has just been created.
+func isTarget(s *collector.ServiceStatus) bool {
+	return s.Known && !inventory.Leaving(s.State)
+}
+
+// baseURL returns the URL that the targets' paths are relative to.
+func (d *discovery) baseURL(r *http.Request) (*url.URL, error) {
+	if d.externalURL != nil {
+		return d.externalURL, nil
 	}
 	if err := checkHost(r.Host); err != nil {
-		return nil, fmt.Errorf("the Host header cannot be a target's address, its %w: set --web.external-url", err)
+		return nil, fmt.Errorf("the request's Host header has an %w: set --web.external-url", err)
 	}
 	u := &url.URL{Scheme: "http", Host: r.Host}
 	if r.TLS != nil {
@@ -165,8 +160,8 @@ func (d *discovery) base(r *http.Request) (*url.URL, error) {
 	return u, nil
 }
 
-// report tells once which organizations are left out, and once that none is.
-func (d *discovery) report(missing []string) {
+// logMissing logs once which organizations are left out, and once that none is.
+func (d *discovery) logMissing(missing []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	names := strings.Join(missing, ", ")
@@ -181,112 +176,103 @@ func (d *discovery) report(missing []string) {
 	level.Warn(d.logger).Log("msg", "Service discovery leaves out organizations whose API key is refused", "organizations", names)
 }
 
-// known returns the organizations that are wanted and names those that are left out,
-// or a status and a reason if the services of others are not known. After a start it
-// waits for them for a while.
-func (d *discovery) known(r *http.Request, wanted *filter) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
-	organizations, missing, code, err = d.certain(wanted)
+// waitForOrganizations returns what organizations returns, which it waits for if the
+// exporter has just started.
+func (d *discovery) waitForOrganizations(r *http.Request, names []string) (found []collector.OrganizationStatus, missing []string, code int, err error) {
+	found, missing, code, err = d.organizations(names)
 	if code != http.StatusServiceUnavailable {
-		return organizations, missing, code, err
+		return found, missing, code, err
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), discoveryPatience(r.Header))
+	ctx, cancel := context.WithTimeout(r.Context(), maxDiscoveryWait(r.Header))
 	defer cancel()
-	// Whatever comes of it, there is something to say.
+	// Whether the wait succeeds or not, the response says what is known.
 	_ = d.collector.WaitFirstRefresh(ctx)
-	return d.certain(wanted)
+	return d.organizations(names)
 }
 
-// discoveryPatience returns for how long an answer may be put off. Prometheus waits
-// for one as long as until it would ask again; others may say how long they wait as
-// they do for a page.
-func discoveryPatience(h http.Header) time.Duration {
-	most := min(patience(h), defaultAnnounced-answerTime)
+// maxDiscoveryWait returns how long a response may be delayed. Prometheus waits as long
+// as its refresh interval; other clients may announce their timeout as scrapers do.
+func maxDiscoveryWait(h http.Header) time.Duration {
+	longest := min(maxWait(h), defaultScrapeTimeout-responseTime)
 	seconds, err := strconv.ParseFloat(h.Get("X-Prometheus-Refresh-Interval-Seconds"), 64)
-	if err != nil || !(seconds > 0) || seconds/2 >= most.Seconds() { // NaN too
-		return most
+	if err != nil || !(seconds > 0) || seconds/2 >= longest.Seconds() { // NaN too
+		return longest
 	}
 	return time.Duration(seconds / 2 * float64(time.Second))
 }
 
-// certain returns the organizations that are wanted as long as there is no doubt
-// about the services of any of them but those whose key is refused, which are missing.
-func (d *discovery) certain(wanted *filter) (organizations []collector.OrganizationStatus, missing []string, code int, err error) {
+// organizations returns the organizations of these names, nil for all, and the names of
+// those that are missing because their key is refused. If the services of any other
+// organization are in doubt it returns a status code and the reason.
+func (d *discovery) organizations(names []string) (found []collector.OrganizationStatus, missing []string, code int, err error) {
 	all := d.collector.Status().Organizations
-	for _, name := range wanted.organizations {
-		if slices.ContainsFunc(all, func(o collector.OrganizationStatus) bool { return called(o, name) }) {
+	for _, name := range names {
+		if slices.ContainsFunc(all, func(o collector.OrganizationStatus) bool { return isNamed(&o, name) }) {
 			continue
 		}
-		for _, o := range all {
-			if o.ID == "" { // it may be the one
-				return nil, nil, http.StatusServiceUnavailable, errors.New(doubt(o))
+		for i := range all {
+			if all[i].ID == "" { // it may be this one
+				return nil, nil, http.StatusServiceUnavailable, errors.New(uncertainty(&all[i]))
 			}
 		}
 		return nil, nil, http.StatusNotFound, fmt.Errorf("unknown organization %q", name)
 	}
-	organizations = make([]collector.OrganizationStatus, 0, len(all))
-	for _, o := range all {
-		if wanted.organizations != nil && !slices.ContainsFunc(wanted.organizations, func(name string) bool { return called(o, name) }) {
+	found = make([]collector.OrganizationStatus, 0, len(all))
+	for i := range all {
+		o := &all[i]
+		if names != nil && !slices.ContainsFunc(names, func(name string) bool { return isNamed(o, name) }) {
 			continue
 		}
-		reason := doubt(o)
+		reason := uncertainty(o)
 		switch {
 		case reason == "":
-			organizations = append(organizations, o)
-		case keyRefused(o):
+			found = append(found, *o)
+		case o.Discovery.KeyRefused() || o.Inventory.KeyRefused():
 			missing = append(missing, cmp.Or(o.ID, o.Name, "unknown"))
 			err = cmp.Or(err, errors.New(reason))
 		default:
-			if len(all) > 1 && wanted.organizations == nil {
+			if len(all) > 1 && names == nil {
 				reason += "; ask for the other organizations with ?organization=<id>"
 			}
 			return nil, nil, http.StatusServiceUnavailable, errors.New(reason)
 		}
 	}
-	if len(organizations) == 0 && err != nil {
+	if len(found) == 0 && err != nil {
 		return nil, nil, http.StatusServiceUnavailable, err
 	}
-	return organizations, missing, http.StatusOK, nil
+	return found, missing, http.StatusOK, nil
 }
 
-// keyRefused tells whether nothing will be known of an organization until somebody
-// sees to its key.
-func keyRefused(o collector.OrganizationStatus) bool {
-	switch api.ErrorKind(cmp.Or(o.Discovery.Reason, o.Inventory.Reason)) {
-	case api.KindUnauthorized, api.KindForbidden, api.KindCredentials:
-		return true
-	}
-	return false
+// isNamed tells whether this is the organization's id or name.
+func isNamed(o *collector.OrganizationStatus, name string) bool {
+	return o.ID == name || o.Name == name
 }
 
-// called tells whether an organization is meant by its id or its name.
-func called(o collector.OrganizationStatus, name string) bool { return o.ID == name || o.Name == name }
-
-// doubt says why the services of an organization are not certain, "" if they are.
-func doubt(o collector.OrganizationStatus) string {
+// uncertainty says why the services of an organization are not certain, "" if they are.
+func uncertainty(o *collector.OrganizationStatus) string {
 	who := "the organization"
 	if o.ID != "" || o.Name != "" {
 		who = "organization " + strconv.Quote(cmp.Or(o.ID, o.Name))
 	}
 	switch {
 	case !o.InventoryKnown:
-		why := cmp.Or(o.Inventory.Error, o.Error, "the first request has not been answered yet")
+		why := cmp.Or(o.Inventory.Error, o.Error, "waiting for the first response from ClickHouse Cloud")
 		return "the services of " + who + " are not known: " + why
-	// An empty list deletes every target. An upstream that has lost its data for a
-	// moment looks the same, so that it must have said so twice in a row.
+	// An empty response deletes every target. An upstream that has lost its data for a
+	// moment looks the same, so two lists in a row must be empty.
 	case len(o.Services) == 0 && (!o.Inventory.OK || !o.Inventory.LastSuccess.After(o.Inventory.Since)):
-		return "upstream lists no services of " + who + ", which the next list has to confirm"
+		return "ClickHouse Cloud lists no services of " + who + "; waiting for the next list to confirm this"
 	}
 	return ""
 }
 
-// target returns the target of a service: complete, so that nothing needs to be
-// relabelled. All but instance are labels that Prometheus takes off after
-// relabelling. instance is the service's id, because the address is the same for
-// all and their "up" could not be told apart.
+// target returns the target of a service, which works without relabelling. Prometheus
+// drops all of its labels but instance after relabelling. instance is the service's id:
+// the address is the same for all services and would not tell their "up" apart.
 func target(base *url.URL, organization string, s *collector.ServiceStatus) targetGroup {
 	l := map[string]string{
 		"__scheme__": base.Scheme,
-		// Prometheus escapes it.
+		// Not escaped: Prometheus does that.
 		"__metrics_path__": base.Path + "/v1/organizations/" + organization + "/postgres/" + s.ID + "/prometheus",
 		"instance":         s.ID,
 
@@ -303,7 +289,7 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 		"postgres_version": s.Version,
 		"postgres_ha_type": s.HAType,
 	} {
-		// To Prometheus, an empty label is none.
+		// To Prometheus, an empty label does not exist.
 		if value != "" {
 			l["__meta_clickhouse_"+name] = value
 		}
@@ -311,8 +297,8 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 	names := inventory.TagNames(s.Tags)
 	for _, tag := range s.Tags {
 		name := names[tag.Key]
-		if _, twice := l["__meta_clickhouse_tagpresent_"+name]; twice {
-			continue // keys are unique upstream; one of two is all a label can hold
+		if _, ok := l["__meta_clickhouse_tagpresent_"+name]; ok {
+			continue // upstream's keys are unique; of two, a label can hold one
 		}
 		l["__meta_clickhouse_tagpresent_"+name] = "true"
 		if tag.Value != "" {
@@ -320,98 +306,4 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 		}
 	}
 	return targetGroup{Targets: []string{base.Host}, Labels: l}
-}
-
-// filter is what the query parameters ask for. The values of one parameter are
-// alternatives, and so are those of one tag; different ones must all hold.
-type filter struct {
-	organizations, states, regions []string
-
-	tags map[string][]tagValue // by key
-}
-
-// tagValue is a value that a tag may have; any means every value.
-type tagValue struct {
-	value string
-	any   bool
-}
-
-// parseFilter refuses what it does not know: a misspelt filter that is ignored
-// would add targets that nobody wanted.
-func parseFilter(query string) (*filter, error) {
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, errors.New("the query cannot be read: write it like ?state=running&tag=env:prod")
-	}
-	f := &filter{tags: make(map[string][]tagValue)}
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		if slices.Contains(values[name], "") {
-			return nil, fmt.Errorf("parameter %q is empty: give it a value or leave it out", name)
-		}
-		switch name {
-		case "organization":
-			f.organizations = values[name]
-		case "state":
-			f.states = values[name]
-		case "region":
-			f.regions = values[name]
-		case "tag":
-			for _, text := range values[name] {
-				// Keys hold no colon, values may.
-				key, value, exact := strings.Cut(text, ":")
-				if key == "" {
-					return nil, fmt.Errorf("parameter tag=%q names no key: write it as key or key:value", text)
-				}
-				f.tags[key] = append(f.tags[key], tagValue{value, !exact})
-			}
-		default:
-			return nil, fmt.Errorf("unknown parameter %q: use state, region, tag or organization", name)
-		}
-	}
-	return f, nil
-}
-
-// matches tells whether the service is wanted. One that upstream's list does not
-// name is deleted, or about to be, or has just been made: it is none yet.
-func (f *filter) matches(s *collector.ServiceStatus) bool {
-	if !s.Known || s.State == "deleting" || s.State == "deleted" {
-		return false
-	}
-	if f.states != nil && !slices.Contains(f.states, s.State) || f.regions != nil && !slices.Contains(f.regions, s.Region) {
-		return false
-	}
-	for key, alternatives := range f.tags {
-		found := false
-		for _, tag := range s.Tags {
-			found = found || tag.Key == key && slices.ContainsFunc(alternatives, func(v tagValue) bool { return v.any || v.value == tag.Value })
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
-}
-
-// answerJSON answers v, or 304 to one who has it already.
-func answerJSON(w http.ResponseWriter, r *http.Request, v any) {
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		plain(w, http.StatusInternalServerError, err.Error())
-		return
-	}
-	sum := sha256.Sum256(body.Bytes())
-	tag := `"` + hex.EncodeToString(sum[:12]) + `"`
-	h := w.Header()
-	h.Set("Cache-Control", "no-cache")
-	h.Set("ETag", tag)
-	if matches(r.Header.Values("If-None-Match"), tag) {
-		w.WriteHeader(http.StatusNotModified)
-		return
-	}
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(body.Len()))
-	// The server drops the body of an answer to HEAD.
-	_, _ = w.Write(body.Bytes())
 }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
-	"flag"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,28 +15,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-kit/log"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
-
-var updateGolden = flag.Bool("update", false, "rewrite the golden files")
-
-// known is a collector of which only the status matters.
-type known struct {
-	*fake
-	status collector.Status
-}
-
-func (k *known) Status() collector.Status { return k.status }
-
-func knows(organizations ...collector.OrganizationStatus) *known {
-	return &known{fake: withData(), status: collector.Status{Organizations: organizations}}
-}
 
 // twice is a list of services that has been read and read again.
 func twice() collector.CallStatus {
@@ -184,18 +166,18 @@ func TestDiscoveryAddress(t *testing.T) {
 		{host: "h", external: "https://x.example.com", want: "https://x.example.com/v1/organizations/org/postgres/a/prometheus"},
 		{host: "h", external: "http://x:1/a//b/", tls: true, want: "http://x:1/a/b/v1/organizations/org/postgres/a/prometheus"},
 		{host: "bad host", external: "http://x", want: "http://x/v1/organizations/org/postgres/a/prometheus"},
-		{host: "", want: `400 the Host header cannot be a target's address, its host "" is no name or address: set --web.external-url`},
-		{host: ":9924", want: `400 the Host header cannot be a target's address, its host "" is no name or address: set --web.external-url`},
-		{host: "exporter:0", want: `400 the Host header cannot be a target's address, its port "0" is none: set --web.external-url`},
-		{host: "exporter:", want: `400 the Host header cannot be a target's address, its port "" is none: set --web.external-url`},
-		{host: "exporter:+80", want: `400 the Host header cannot be a target's address, its port "+80" is none: set --web.external-url`},
-		{host: "exporter:65536", want: `400 the Host header cannot be a target's address, its port "65536" is none: set --web.external-url`},
-		{host: "a:1:2", want: `400 the Host header cannot be a target's address, its host "a:1" is no name or address: set --web.external-url`},
-		{host: "a/b", want: `400 the Host header cannot be a target's address, its host "a/b" is no name or address: set --web.external-url`},
-		{host: "é", want: `400 the Host header cannot be a target's address, its host "é" is no name or address: set --web.external-url`},
-		{host: "[fe80::1%25eth0]:80", want: `400 the Host header cannot be a target's address, its host "[fe80::1%25eth0]" is no address: set --web.external-url`},
-		{host: "[1.2.3.4]", want: `400 the Host header cannot be a target's address, its host "[1.2.3.4]" is no address: set --web.external-url`},
-		{host: "[::1", want: `400 the Host header cannot be a target's address, its host "[:" is no address: set --web.external-url`},
+		{host: "", want: `400 the request's Host header has an invalid host "": set --web.external-url`},
+		{host: ":9924", want: `400 the request's Host header has an invalid host "": set --web.external-url`},
+		{host: "exporter:0", want: `400 the request's Host header has an invalid port "0": set --web.external-url`},
+		{host: "exporter:", want: `400 the request's Host header has an invalid port "": set --web.external-url`},
+		{host: "exporter:+80", want: `400 the request's Host header has an invalid port "+80": set --web.external-url`},
+		{host: "exporter:65536", want: `400 the request's Host header has an invalid port "65536": set --web.external-url`},
+		{host: "a:1:2", want: `400 the request's Host header has an invalid host "a:1": set --web.external-url`},
+		{host: "a/b", want: `400 the request's Host header has an invalid host "a/b": set --web.external-url`},
+		{host: "é", want: `400 the request's Host header has an invalid host "é": set --web.external-url`},
+		{host: "[fe80::1%25eth0]:80", want: `400 the request's Host header has an invalid IPv6 address "[fe80::1%25eth0]": set --web.external-url`},
+		{host: "[1.2.3.4]", want: `400 the request's Host header has an invalid IPv6 address "[1.2.3.4]": set --web.external-url`},
+		{host: "[::1", want: `400 the request's Host header has an invalid IPv6 address "[:": set --web.external-url`},
 	} {
 		t.Run(test.host+" "+test.external, func(t *testing.T) {
 			h := handler(t, Options{
@@ -318,9 +300,14 @@ func TestDiscoveryFilters(t *testing.T) {
 		"?state=":                             `400 parameter "state" is empty: give it a value or leave it out`,
 		"?tag":                                `400 parameter "tag" is empty: give it a value or leave it out`,
 		"?state=running&state=":               `400 parameter "state" is empty: give it a value or leave it out`,
-		"?tag=:prod":                          `400 parameter tag=":prod" names no key: write it as key or key:value`,
-		"?state=a;b=c":                        "400 the query cannot be read: write it like ?state=running&tag=env:prod",
-		"?state=%zz":                          "400 the query cannot be read: write it like ?state=running&tag=env:prod",
+		"?tag=:prod":                          `400 parameter tag=":prod" has no key: write it as key or key:value`,
+		"?state=a;b=c":                        "400 cannot parse the query: write it like ?state=running&tag=env:prod",
+		"?state=%ff":                          `400 parameter "state" is not valid UTF-8`,
+		"?state=.*":                           "",
+		"?tag=env:.*":                         "",
+		"?tag=env:&tag=env:prod":              "a c",
+		"?tag=env:prod&tag=env":               "a b c",
+		"?state=%zz":                          "400 cannot parse the query: write it like ?state=running&tag=env:prod",
 	} {
 		t.Run(query, func(t *testing.T) {
 			code, body := discover(t, Options{Collector: c}, query)
@@ -338,121 +325,6 @@ func TestDiscoveryFilters(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestDiscoveryIsNeverWrong has every state of knowledge in which an answer would
-// make Prometheus forget targets.
-func TestDiscoveryIsNeverWrong(t *testing.T) {
-	fine := organization("fine", service("a", "running", "eu"))
-	empty := organization("org")
-	confirmed := organization("org")
-	confirmed.Inventory = twice()
-	failedSince := confirmed
-	failedSince.Inventory.OK, failedSince.Inventory.Error = false, "no luck today"
-	unfound := collector.OrganizationStatus{Error: "API key wrong or expired"}
-	unlisted := collector.OrganizationStatus{ID: "org", Inventory: collector.CallStatus{Tried: true, Error: "API failed"}, Error: "another"}
-	revoked, undiscovered := unlisted, collector.OrganizationStatus{Discovery: collector.CallStatus{Tried: true, Error: "API key wrong or expired", Reason: "unauthorized"}, Error: "API key wrong or expired"}
-	revoked.ID, revoked.Inventory.Error, revoked.Inventory.Reason = "revoked", "API key wrong or expired", "unauthorized"
-	since := fine
-	since.Inventory.OK, since.Inventory.Error, since.Inventory.Reason = false, "API key wrong or expired", "unauthorized"
-	lasting := fine
-	lasting.Inventory.OK, lasting.Inventory.Error = false, "no luck today"
-	for _, test := range []struct {
-		name          string
-		organizations []collector.OrganizationStatus
-		query         string
-		want          string
-	}{
-		{"nothing heard yet", []collector.OrganizationStatus{{}}, "", "503 the services of the organization are not known: the first request has not been answered yet"},
-		{"not even found", []collector.OrganizationStatus{unfound}, "", "503 the services of the organization are not known: API key wrong or expired"},
-		{"list fails", []collector.OrganizationStatus{unlisted}, "", `503 the services of organization "org" are not known: API failed`},
-		{"empty once", []collector.OrganizationStatus{empty}, "", `503 upstream lists no services of organization "org", which the next list has to confirm`},
-		{"empty twice", []collector.OrganizationStatus{confirmed}, "", "200 []"},
-		{"empty and then failed", []collector.OrganizationStatus{failedSince}, "", `503 upstream lists no services of organization "org", which the next list has to confirm`},
-		{"one of two", []collector.OrganizationStatus{fine, unlisted}, "", `503 the services of organization "org" are not known: API failed; ask for the other organizations with ?organization=<id>`},
-		{"the good one of two", []collector.OrganizationStatus{fine, unlisted}, "?organization=fine", "200 a"},
-		{"the bad one of two", []collector.OrganizationStatus{fine, unlisted}, "?organization=org", `503 the services of organization "org" are not known: API failed`},
-		{"perhaps the one that is looked for", []collector.OrganizationStatus{fine, unfound}, "?organization=x", "503 the services of the organization are not known: API key wrong or expired"},
-		{"a key of two refused", []collector.OrganizationStatus{revoked, fine}, "", "200 a without revoked"},
-		{"keys of three refused", []collector.OrganizationStatus{undiscovered, fine, revoked}, "", "200 a without unknown, revoked"},
-		{"both keys refused", []collector.OrganizationStatus{revoked, undiscovered}, "", `503 the services of organization "revoked" are not known: API key wrong or expired`},
-		{"a key refused, another list fails", []collector.OrganizationStatus{revoked, unlisted, fine}, "", `503 the services of organization "org" are not known: API failed; ask for the other organizations with ?organization=<id>`},
-		{"the one whose key is refused", []collector.OrganizationStatus{revoked, fine}, "?organization=revoked", `503 the services of organization "revoked" are not known: API key wrong or expired`},
-		{"both, by their ids", []collector.OrganizationStatus{revoked, fine}, "?organization=revoked&organization=fine", "200 a without revoked"},
-		{"a key refused later", []collector.OrganizationStatus{since}, "", "200 a"},
-		{"outage later", []collector.OrganizationStatus{lasting}, "", "200 a"},
-		{"filtered to none", []collector.OrganizationStatus{fine}, "?state=stopped", "200 []"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := httptest.NewRequest(http.MethodGet, "/sd"+test.query, nil)
-			r.Host = "exporter:9924"
-			w := httptest.NewRecorder()
-			handler(t, Options{Collector: knows(test.organizations...)}).ServeHTTP(w, r)
-			code, body := w.Code, w.Body.String()
-			got := strings.TrimSuffix(body, "\n")
-			if code == http.StatusOK && got != "[]" {
-				got = ""
-				for id := range groups(t, body) {
-					got += id
-				}
-			}
-			if missing := w.Header().Get("X-Missing-Organizations"); missing != "" {
-				got += " without " + missing
-			}
-			if got = strconv.Itoa(code) + " " + got; got != test.want {
-				t.Errorf("%s\nnot %s", got, test.want)
-			}
-		})
-	}
-}
-
-// TestPartialDiscovery is counted each time and told once.
-func TestPartialDiscovery(t *testing.T) {
-	fine, revoked := organization("fine", service("a", "running", "eu")), collector.OrganizationStatus{ID: "revoked"}
-	revoked.Inventory = collector.CallStatus{Tried: true, Error: "API key wrong or expired", Reason: "unauthorized"}
-	var logged lines
-	registry := prometheus.NewRegistry()
-	c := knows(fine, revoked)
-	h := handler(t, Options{Collector: c, Metrics: NewMetrics(registry), Logger: log.NewLogfmtLogger(&logged)})
-	ask := func(query string) {
-		r := httptest.NewRequest(http.MethodGet, "/sd"+query, nil)
-		r.Host = "exporter:9924"
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != http.StatusOK {
-			t.Errorf("code %d: %s", w.Code, w.Body)
-		}
-	}
-	ask("")
-	ask("?organization=fine")
-	ask("")
-	c.status = knows(fine, organization("revoked")).status
-	c.status.Organizations[1].Inventory = twice()
-	ask("")
-	want := `level=warn msg="Service discovery leaves out organizations whose API key is refused" organizations=revoked
-level=info msg="Service discovery is complete again"
-`
-	if logged.String() != want {
-		t.Errorf("log:\n%s", logged.String())
-	}
-	if got := total(t, registry, "clickhouse_postgres_exporter_discovery_partial_total"); got != 2 {
-		t.Errorf("%v counted", got)
-	}
-}
-
-// total returns the value of a counter without labels.
-func total(t *testing.T, g prometheus.Gatherer, name string) float64 {
-	t.Helper()
-	families, err := g.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
-		}
-	}
-	t.Fatalf("no %s", name)
-	return 0
 }
 
 // TestDiscoveryWaits for the first list after a start, but not for ever.
@@ -502,46 +374,5 @@ func TestDiscoveryWaits(t *testing.T) {
 				}
 			})
 		})
-	}
-}
-
-func mustParse(t *testing.T, text string) *url.URL {
-	t.Helper()
-	u, err := ParseExternalURL(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
-func TestParseExternalURL(t *testing.T) {
-	for text, want := range map[string]string{
-		"https://x.example.com":       "https://x.example.com",
-		"http://x:9924/":              "http://x:9924",
-		"http://[::1]:80/a/../b/c/":   "http://[::1]:80/b/c",
-		"x:9924":                      "not a URL: it must look like https://exporter.example.com:9924",
-		"//x":                         "not a URL: it must look like https://exporter.example.com:9924",
-		"ftp://x":                     "not a URL: it must look like https://exporter.example.com:9924",
-		"http://":                     "not a URL: it must look like https://exporter.example.com:9924",
-		"https://x:y@example.com":     "a URL with a user: it must look like https://exporter.example.com:9924, and the password belongs in the scrape configuration",
-		"https://example.com/?a=b":    "a URL with a query or fragment: it must look like https://exporter.example.com:9924",
-		"https://example.com/#a":      "a URL with a query or fragment: it must look like https://exporter.example.com:9924",
-		"https://example.com:0":       `a URL whose port "0" is none: it must look like https://exporter.example.com:9924`,
-		"https://exam$ple.com/a":      `a URL whose host "exam$ple.com" is no name or address: it must look like https://exporter.example.com:9924`,
-		"https://[fe80::1%25eth0]/aa": `a URL whose host "[fe80::1%eth0]" is no address: it must look like https://exporter.example.com:9924`,
-	} {
-		u, err := ParseExternalURL(text)
-		var got string
-		if err != nil {
-			got = err.Error()
-		} else {
-			got = u.String()
-		}
-		if got != want {
-			t.Errorf("%s: %s\nnot %s", text, got, want)
-		}
-	}
-	if u, err := ParseExternalURL(""); u != nil || err != nil {
-		t.Errorf("empty: %v, %v", u, err)
 	}
 }

@@ -11,24 +11,22 @@ import (
 )
 
 const (
-	// observeEvery is how often the collector's status is looked at. It costs
-	// no request, and little else.
-	observeEvery = 5 * time.Second
-	// A history holds mostMoments moments. They are observeEvery apart in the
-	// beginning, so that there is something to see soon; whenever there is no
-	// room for another, every other one is given up, until they are
-	// widestSpacing apart and together are an hour.
-	mostMoments   = 90
-	widestSpacing = 8 * observeEvery
-	historySpan   = mostMoments * widestSpacing
-	// mostTracks bounds the memory of a history, at 1.2 kB each, about.
-	mostTracks = 10_000
-	// mostEnded bounds how many problems that are over are remembered.
-	mostEnded = 20
+	// observeInterval is how often the collector's status is recorded. It costs no
+	// request, and little else.
+	observeInterval = 5 * time.Second
+	// A history holds maxMoments moments. At first they are observeInterval apart, so
+	// that there is something to see soon; whenever the history is full it is
+	// downsampled, until its moments are maxSpacing apart and cover an hour.
+	maxMoments  = 90
+	maxSpacing  = 8 * observeInterval
+	historySpan = maxMoments * maxSpacing
+	// maxTracks bounds the memory of a history, at about 1.2 kB each.
+	maxTracks = 10_000
+	// maxResolved bounds how many resolved problems are remembered.
+	maxResolved = 20
 )
 
-// The columns of an organization's track, each the greatest value since the
-// moment before.
+// The columns of an organization's track, each the maximum since the moment before.
 const (
 	pollSeconds = iota // of the latest request for metrics
 	ageSeconds         // of the oldest data
@@ -46,38 +44,37 @@ const (
 // trackKey names an organization or, in it, a service.
 type trackKey struct{ organization, service string }
 
-// track is what was observed of one organization or service: a value for each
-// moment of its history, NaN where there was none.
+// track is what was recorded of one organization or service: a value for each moment of
+// its history, NaN where there was none.
 type track [trackColumns][]float32
 
-// History remembers the last hour of what a collector's status said, as far as
-// the status page shows it. Its methods are safe for concurrent use.
+// History is the last hour of a collector's status, as far as the status page shows it.
+// Its methods are safe for concurrent use, and a nil one is empty.
 type History struct {
 	collector Collector
 
-	mu      sync.Mutex
-	spacing time.Duration
-	moments []time.Time
-	tracks  map[trackKey]*track
-	pending map[string][trackColumns]float32 // of organizations, greatest since the last moment
-	present map[problemKey]problem           // with the moment at which it was first seen
-	ended   []problem                        // latest first
+	mu       sync.Mutex
+	spacing  time.Duration
+	moments  []time.Time
+	tracks   map[trackKey]*track
+	pending  map[string][trackColumns]float32 // of organizations, maximum since the last moment
+	active   []problem                        // Since is when each was first seen
+	resolved []problem                        // latest first
 }
 
 // NewHistory returns a history of c that is empty until Run is called.
 func NewHistory(c Collector) *History {
 	return &History{
 		collector: c,
-		spacing:   observeEvery,
+		spacing:   observeInterval,
 		tracks:    map[trackKey]*track{},
 		pending:   map[string][trackColumns]float32{},
-		present:   map[problemKey]problem{},
 	}
 }
 
-// Run observes the collector until ctx ends, then returns nil.
+// Run records the collector's status until ctx ends, then returns nil.
 func (h *History) Run(ctx context.Context) error {
-	ticker := time.NewTicker(observeEvery)
+	ticker := time.NewTicker(observeInterval)
 	defer ticker.Stop()
 	for {
 		h.observe(h.collector.Status())
@@ -96,30 +93,31 @@ func (h *History) observe(s collector.Status) {
 	defer h.mu.Unlock()
 	n := len(h.moments)
 	if n > 0 && s.Time.Before(h.moments[n-1]) {
-		// The clock was set back: what was is not comparable with what is.
-		h.moments, h.tracks, n, h.spacing = nil, map[trackKey]*track{}, 0, observeEvery
+		// The clock was set back: earlier moments cannot be compared with this one.
+		h.moments, h.tracks, n, h.spacing = nil, map[trackKey]*track{}, 0, observeInterval
 	}
-	h.remember(s.Time, found)
-	for _, o := range s.Organizations {
+	h.observeProblems(s.Time, found)
+	for i := range s.Organizations {
+		o := &s.Organizations[i]
 		last, ok := h.pending[o.ID]
 		values := organizationValues(o)
 		for i := range values {
-			if ok && !(last[i] <= values[i]) && !math.IsNaN(float64(last[i])) {
+			if ok && !(last[i] <= values[i]) && isKnown(last[i]) {
 				values[i] = last[i]
 			}
 		}
 		h.pending[o.ID] = values
 	}
-	// A ticker is not exact: what is due within half a turn is due.
-	if n > 0 && s.Time.Sub(h.moments[n-1]) < h.spacing-observeEvery/2 {
+	// A ticker is not exact: what is due within half an interval is due.
+	if n > 0 && s.Time.Sub(h.moments[n-1]) < h.spacing-observeInterval/2 {
 		return
 	}
-	if n == mostMoments && h.spacing < widestSpacing {
-		h.thin()
+	if n == maxMoments && h.spacing < maxSpacing {
+		h.downsample()
 		return // the latest moment is half a spacing ago
 	}
 	old := 0
-	for old < n && (n-old == mostMoments || s.Time.Sub(h.moments[old]) > historySpan) {
+	for old < n && (n-old == maxMoments || s.Time.Sub(h.moments[old]) > historySpan) {
 		old++
 	}
 	h.record(s, old)
@@ -137,7 +135,7 @@ func (h *History) record(s collector.Status, old int) {
 	add := func(key trackKey, values [trackColumns]float32) {
 		t := h.tracks[key]
 		if t == nil {
-			if len(h.tracks) >= mostTracks {
+			if len(h.tracks) >= maxTracks {
 				return
 			}
 			t = &track{}
@@ -145,9 +143,9 @@ func (h *History) record(s collector.Status, old int) {
 		}
 		for i := range t {
 			for len(t[i]) < before {
-				t[i] = append(t[i], nothing())
+				t[i] = append(t[i], unknownValue())
 			}
-			if len(t[i]) == before { // or two services have one id
+			if len(t[i]) == before { // it is longer where two services have the same id
 				t[i] = append(t[i], values[i])
 			}
 		}
@@ -165,19 +163,19 @@ func (h *History) record(s collector.Status, old int) {
 		if len(t[0]) > before {
 			continue
 		}
-		// No longer there. It is forgotten with its last value.
-		if !slices.ContainsFunc(t[:], func(c []float32) bool { return slices.ContainsFunc(c, isSomething) }) {
+		// No longer there. It is dropped together with its last value.
+		if !slices.ContainsFunc(t[:], func(c []float32) bool { return slices.ContainsFunc(c, isKnown) }) {
 			delete(h.tracks, key)
 			continue
 		}
 		for i := range t {
-			t[i] = append(t[i], nothing())
+			t[i] = append(t[i], unknownValue())
 		}
 	}
 }
 
-// thin gives up every other moment, but not the latest.
-func (h *History) thin() {
+// downsample drops every other moment, but not the latest.
+func (h *History) downsample() {
 	h.spacing *= 2
 	keep := func(i int) bool { return (len(h.moments)-1-i)%2 == 0 }
 	for key, t := range h.tracks {
@@ -188,7 +186,7 @@ func (h *History) thin() {
 					continue
 				}
 				if key.service == "" && i > 0 && t[c][i-1] > v {
-					v = t[c][i-1] // the greatest, as ever
+					v = t[c][i-1] // the column is a maximum
 				}
 				kept = append(kept, v)
 			}
@@ -204,82 +202,76 @@ func (h *History) thin() {
 	h.moments = kept
 }
 
-// remember notes which problems began and which are over.
-func (h *History) remember(now time.Time, found []problem) {
-	still := make(map[problemKey]bool, len(found))
-	for _, p := range found {
-		still[p.key] = true
-		if was, ok := h.present[p.key]; ok {
-			p.Since = was.Since
-		} else if p.Since.IsZero() {
-			p.Since = now
+// observeProblems updates which problems are active and which are resolved.
+func (h *History) observeProblems(now time.Time, found []problem) {
+	for i := range found {
+		if last := findProblem(h.active, &found[i]); last != nil {
+			found[i].Since = last.Since
+		} else if found[i].Since.IsZero() {
+			found[i].Since = now
 		}
-		h.present[p.key] = p
 	}
-	for key, p := range h.present {
-		if still[key] {
-			continue
-		}
-		delete(h.present, key)
-		if p.Severity == notice {
-			continue // of no interest once it is over
+	for _, p := range h.active {
+		if p.Severity == severityNotice || findProblem(found, &p) != nil {
+			continue // a notice is of no interest once it is resolved
 		}
 		p.Until = now
-		h.ended = slices.Insert(h.ended, 0, p)
+		h.resolved = slices.Insert(h.resolved, 0, p)
 	}
-	h.ended = h.ended[:min(len(h.ended), mostEnded)]
-	h.ended = slices.DeleteFunc(h.ended, func(p problem) bool { return now.Sub(p.Until) > historySpan })
+	h.active = found
+	h.resolved = h.resolved[:min(len(h.resolved), maxResolved)]
+	h.resolved = slices.DeleteFunc(h.resolved, func(p problem) bool { return now.Sub(p.Until) > historySpan })
 }
 
-// since completes problems by the moments at which they were first seen.
-func (h *History) since(found []problem) {
+// findProblem returns the problem of the same organization and kind, nil if there is none.
+func findProblem(list []problem, p *problem) *problem {
+	i := slices.IndexFunc(list, func(other problem) bool {
+		return other.organizationID == p.organizationID && other.kind == p.kind
+	})
+	if i < 0 {
+		return nil
+	}
+	return &list[i]
+}
+
+// problems returns the problems that were found, with the moments at which they were
+// first seen, and those that were resolved in the last hour, latest first.
+func (h *History) problems(found []problem) (active, resolved []problem) {
+	if h == nil {
+		return found, nil
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for i, p := range found {
-		if was, ok := h.present[p.key]; ok {
-			found[i].Since = was.Since
+	for i := range found {
+		if last := findProblem(h.active, &found[i]); last != nil {
+			found[i].Since = last.Since
 		}
 	}
+	return found, slices.Clone(h.resolved)
 }
 
-// over returns the problems of the last hour that are none any more, latest
-// first.
-func (h *History) over() []problem {
+// track returns what was recorded of an organization or service.
+func (h *History) track(key trackKey) (moments []time.Time, values track) {
+	if h == nil {
+		return nil, values
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Clone(h.ended)
-}
-
-// pastHour is a part of a history.
-type pastHour struct {
-	moments []time.Time
-	tracks  map[trackKey]track
-}
-
-// pick returns what was observed of some organizations and services.
-func (h *History) pick(keys []trackKey) pastHour {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	past := pastHour{slices.Clone(h.moments), make(map[trackKey]track, len(keys))}
-	for _, key := range keys {
-		if t := h.tracks[key]; t != nil {
-			var c track
-			for i := range t {
-				c[i] = slices.Clone(t[i])
-			}
-			past.tracks[key] = c
+	if t := h.tracks[key]; t != nil {
+		for i := range t {
+			values[i] = slices.Clone(t[i])
 		}
 	}
-	return past
+	return slices.Clone(h.moments), values
 }
 
-// nothing is the value of what is not known.
-func nothing() float32 { return float32(math.NaN()) }
+// unknownValue stands for a value that is not known.
+func unknownValue() float32 { return float32(math.NaN()) }
 
-func isSomething(v float32) bool { return !math.IsNaN(float64(v)) }
+func isKnown(v float32) bool { return !math.IsNaN(float64(v)) }
 
-func organizationValues(o collector.OrganizationStatus) [trackColumns]float32 {
-	values := [trackColumns]float32{nothing(), nothing(), nothing()}
+func organizationValues(o *collector.OrganizationStatus) [trackColumns]float32 {
+	values := [trackColumns]float32{unknownValue(), unknownValue(), unknownValue()}
 	if o.PollSeconds > 0 {
 		values[pollSeconds] = float32(o.PollSeconds)
 	}
@@ -293,7 +285,7 @@ func organizationValues(o collector.OrganizationStatus) [trackColumns]float32 {
 }
 
 func serviceValues(s *collector.ServiceStatus) [trackColumns]float32 {
-	values := [trackColumns]float32{nothing(), nothing(), nothing()}
+	values := [trackColumns]float32{unknownValue(), unknownValue(), unknownValue()}
 	for i, v := range map[int]*float64{cpuUsed: s.CPUUsedRatio, connections: s.Connections, diskUsed: s.DiskUsedRatio} {
 		if v != nil {
 			values[i] = float32(*v)
@@ -302,9 +294,9 @@ func serviceValues(s *collector.ServiceStatus) [trackColumns]float32 {
 	return values
 }
 
-// dataAges returns, in seconds, how old the newest and the oldest of the
-// metrics are that are served; false if none are.
-func dataAges(o collector.OrganizationStatus) (newest, oldest float64, ok bool) {
+// dataAges returns how old the newest and the oldest metrics are that are served, in
+// seconds; false if none are.
+func dataAges(o *collector.OrganizationStatus) (newest, oldest float64, ok bool) {
 	for i := range o.Services {
 		if s := &o.Services[i]; s.Series > 0 {
 			if !ok || s.DataAgeSeconds < newest {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,8 +17,38 @@ import (
 	"time"
 	"weak"
 
+	"github.com/go-kit/log"
+
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
+
+func TestScrapesAddNoLogLine(t *testing.T) {
+	var logged lines
+	h := handler(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage), Logger: log.NewLogfmtLogger(&logged)})
+	for range 1000 {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	}
+	if logged.String() != "" {
+		t.Errorf("log:\n%s", logged.String())
+	}
+}
+
+func TestManyScrapers(t *testing.T) {
+	url := serve(t, Options{Collector: withData(), ExporterMetrics: gatherer(exporterPage)})
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			encoding := []string{"", "gzip", "zstd"}[i%3]
+			for range 5 {
+				a := do(t, "GET", url+"/metrics", http.Header{"Accept-Encoding": {encoding}})
+				if n := len(series(t, a)); n != 7 {
+					t.Errorf("%d entries on the page", n)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
 
 // publisher is a collector with a large page that is replaced now and then.
 type publisher struct {

@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Metrics are about the HTTP surface itself.
+// Metrics are about the HTTP interface itself.
 type Metrics struct {
 	panics           prometheus.Counter
 	partialDiscovery prometheus.Counter
@@ -21,28 +21,29 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		panics: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "clickhouse_postgres_exporter_http_panics_total",
-			Help: "Requests that a bug of the exporter kept from being answered; the log has the stack.",
+			Help: "Total number of HTTP requests aborted by a bug in the exporter; the log has the stack trace.",
 		}),
 		partialDiscovery: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "clickhouse_postgres_exporter_discovery_partial_total",
-			Help: "Answers of service discovery that leave out an organization, whose key is refused.",
+			Help: "Total number of service discovery responses without the targets of an organization, because its API key is refused.",
 		}),
 	}
 	r.MustRegister(m.panics, m.partialDiscovery)
 	return m
 }
 
-// catchPanics logs and counts panics of next, and cuts the answer off, as net/http would.
-func (m *Metrics) catchPanics(next http.Handler, logger log.Logger) http.Handler {
+// recoverPanics logs and counts panics of next, and aborts the response, as net/http
+// would.
+func (m *Metrics) recoverPanics(next http.Handler, logger log.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			v := recover()
 			if v == nil {
 				return
 			}
-			if v != http.ErrAbortHandler { //nolint:errorlint // is not an error but what was panicked with
+			if v != http.ErrAbortHandler { //nolint:errorlint // a panic value, not an error
 				m.panics.Inc()
-				level.Error(logger).Log("msg", "Panic while answering a request: this is a bug, please report it",
+				level.Error(logger).Log("msg", "Panic while serving a request: this is a bug, please report it",
 					"method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			}
 			panic(http.ErrAbortHandler)

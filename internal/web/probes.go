@@ -6,18 +6,12 @@ import (
 	"net/http"
 )
 
-// What a probe asks for.
-const (
-	healthyPath = "/-/healthy"
-	readyPath   = "/-/ready"
-)
-
-// OpenProbes lets server answer at /-/healthy and /-/ready whom exporter-toolkit
-// refuses for the lack of a password: Kubernetes has none for its probes. They are
-// told the status alone; the reason is for those who log in.
+// OpenProbes makes server respond at /-/healthy and /-/ready to clients that
+// exporter-toolkit refuses for the lack of a password: Kubernetes has none for its
+// probes. They get the status alone; only clients that log in get the reason.
 //
-// The toolkit puts its login around server.Handler when it begins to serve, and asks
-// for BaseContext after that, which is the moment to look at its answers from outside.
+// The toolkit wraps server.Handler with its authentication when it begins to serve and
+// asks for BaseContext after that: this is when its handler can be wrapped in turn.
 func OpenProbes(server *http.Server, c Collector) {
 	base := server.BaseContext
 	server.BaseContext = func(l net.Listener) context.Context {
@@ -40,19 +34,20 @@ func openProbes(next http.Handler, c Collector) http.Handler {
 		case path == healthyPath:
 			healthy(w, r)
 		case c.Ready():
-			plain(w, http.StatusOK, "ready")
+			respondText(w, http.StatusOK, "ready")
 		default:
-			plain(w, http.StatusServiceUnavailable, "not ready: log in for the reason, or see the log")
+			respondText(w, http.StatusServiceUnavailable, "not ready: log in for the reason, or see the log")
 		}
 	})
 }
 
-// probeWriter holds back an answer that asks for a password or for patience.
+// probeWriter holds back a response that asks for a password, or to try again later.
 type probeWriter struct {
 	http.ResponseWriter
 	refused bool
 }
 
+// WriteHeader notes a refusal, and passes on any other status.
 func (w *probeWriter) WriteHeader(code int) {
 	if code == http.StatusUnauthorized || code == http.StatusTooManyRequests {
 		w.refused = true
@@ -62,6 +57,7 @@ func (w *probeWriter) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
+// Write drops what a refusal says.
 func (w *probeWriter) Write(p []byte) (int, error) {
 	if w.refused {
 		return len(p), nil

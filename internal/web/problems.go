@@ -8,184 +8,192 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
-// severity says how bad a problem is.
-type severity string
-
+// The severities of problems, worst first.
 const (
-	failure severity = "error"   // data is missing, or will be
-	warning severity = "warning" // something is not as it should be, data is served
-	notice  severity = "notice"  // good to know
+	severityError   = "error"   // data is missing, or soon will be
+	severityWarning = "warning" // something is wrong, data is served
+	severityNotice  = "notice"  // good to know
 )
 
-func (s severity) rank() int { return slices.Index([]severity{failure, warning, notice}, s) }
-
-// problemKey tells problems apart. The same trouble of the same organization
-// is one problem, however its details change.
-type problemKey struct{ organization, kind string }
-
-// problem is something that an operator wants to know of, in plain words.
+// problem is something that an operator should know of.
 type problem struct {
-	key problemKey
+	// The same kind of trouble of the same organization is one problem, however its
+	// details change.
+	organizationID, kind string
 
-	Severity     severity `json:"severity"`
-	Organization string   `json:"organization,omitempty"` // id, or name while that is not known
-	Title        string   `json:"title"`
-	Detail       string   `json:"detail,omitempty"`
-	Remedy       string   `json:"remedy"`
+	Severity     string `json:"severity"`
+	Organization string `json:"organization,omitempty"` // id, or name while that is not known
+	Title        string `json:"title"`
+	Detail       string `json:"detail,omitempty"`
+	Remedy       string `json:"remedy"`
 	// Since is when it was first seen, zero if that is not known.
 	Since time.Time `json:"since,omitzero"`
-	// Until is when it was found to be over, zero if it is not.
+	// Until is when it was resolved, zero if it is not.
 	Until time.Time `json:"until,omitzero"`
 
-	query string // selects the services it is about on the page, "" if it is not about services
+	// For the page: how long it has lasted, and a link to the services it is about.
+	Duration string `json:"-"`
+	Link     string `json:"-"`
+
+	query string // of the page, which selects the services it is about; "" for none
 }
 
-// slowRefresh is how long the metrics of a service may take to be renewed
-// before it is worth a notice: twice as long as upstream takes.
+// slowRefresh is the refresh interval of services that is worth a notice: twice that of
+// upstream.
 const slowRefresh = 2 * time.Minute
 
 // findProblems returns what is wrong, worst first.
 func findProblems(s collector.Status) []problem {
 	found := make([]problem, 0, len(s.Organizations))
 	for i := range s.Organizations {
-		found = append(found, organizationProblems(&s.Organizations[i], s.Time)...)
+		o := &s.Organizations[i]
+		for _, p := range organizationProblems(o, s.Time) {
+			p.organizationID, p.Organization = o.ID, cmp.Or(o.ID, o.Name)
+			found = append(found, p)
+		}
 	}
-	slices.SortStableFunc(found, func(a, b problem) int { return cmp.Compare(a.Severity.rank(), b.Severity.rank()) })
+	rank := func(p problem) int {
+		return slices.Index([]string{severityError, severityWarning, severityNotice}, p.Severity)
+	}
+	slices.SortStableFunc(found, func(a, b problem) int { return cmp.Compare(rank(a), rank(b)) })
 	return found
 }
 
 func organizationProblems(o *collector.OrganizationStatus, now time.Time) []problem {
 	var found []problem
-	add := func(kind string, p problem) {
-		p.key, p.Organization = problemKey{o.ID, kind}, cmp.Or(o.ID, o.Name)
-		found = append(found, p)
-	}
-	maxAge := spell(o.MaxAgeSeconds)
+	maxAge := formatDuration(o.MaxAgeSeconds)
 
 	if o.ID == "" && o.Error != "" {
-		add("organization", problem{
-			Severity: failure, Title: "The organization of the API key is not known", Detail: o.Error,
-			Remedy: "Check the API key, or name the organization with --api.organization-id. The exporter keeps trying.",
+		found = append(found, problem{
+			kind: "organization", Severity: severityError, Title: "Cannot find the organization of the API key", Detail: o.Error,
+			Remedy: "Check the API key, or set --api.organization-id. The exporter keeps trying.",
 		})
 		return found
 	}
 	if o.Inventory.Tried && !o.Inventory.OK {
 		p := problem{
-			Severity: failure, Title: "The list of services cannot be read", Detail: o.Inventory.Error, Since: o.Inventory.Since,
-			Remedy: "Mend what the message names. The exporter keeps asking, and serves what it can meanwhile.",
+			kind: "inventory", Severity: severityError, Title: "Cannot read the list of services", Detail: o.Inventory.Error, Since: o.Inventory.Since,
+			Remedy: "Fix the cause given in the message. The exporter keeps trying, and serves the metrics it can read.",
 		}
 		if o.InventoryKnown {
-			p.Severity = warning
-			p.Remedy = "Nothing is lost: the last known list, " + spell(o.Inventory.AgeSeconds) + " old, stands until a new one comes, and no label changes. If this lasts, mend what the message names."
+			p.Severity = severityWarning
+			p.Remedy = "No metrics are lost and no labels change: the exporter keeps using the last list, which is " + formatDuration(o.Inventory.AgeSeconds) + " old. If the problem persists, fix the cause given in the message."
 		}
-		add("inventory", p)
+		found = append(found, p)
 	}
 	if o.Unconfirmed {
-		add("unconfirmed", problem{
-			Severity: warning, Title: "The list of services came back empty",
-			Detail: "It was not empty before, so one such answer is not believed.",
-			Remedy: "Nothing to do if the services were deleted: the next answer confirms it. If not, look for trouble at ClickHouse Cloud.",
+		found = append(found, problem{
+			kind: "unconfirmed", Severity: severityWarning, Title: "The list of services is suddenly empty",
+			Detail: "The exporter keeps the previous services until a second empty list confirms it.",
+			Remedy: "If the services were deleted, there is nothing to do. If not, check the status of ClickHouse Cloud.",
 		})
 	}
-	// A page that upstream refuses to make for so many services is no problem:
-	// the services' own are read instead.
+	// An organization's page that upstream refuses is no problem: the services' own
+	// pages are read instead.
 	if o.Metrics.Tried && !o.Metrics.OK && o.MetricsCall != schedule.CallRefused {
 		p := problem{
-			Severity: warning, Title: "Metrics cannot be read", Detail: o.Metrics.Error, Since: o.Metrics.Since,
-			Remedy: "The last good metrics are served until they are " + maxAge + " old, then their series end. Mend what the message names; if it names nothing, wait: the exporter keeps asking.",
+			kind: "metrics", Severity: severityWarning, Title: "Cannot read metrics", Detail: o.Metrics.Error, Since: o.Metrics.Since,
+			Remedy: "Fix the cause given in the message, if there is one; otherwise wait: the exporter keeps trying. The last metrics are served until they are " + maxAge + " old.",
 		}
-		if _, _, ok := dataAges(*o); !ok {
-			p.Severity = failure
-			p.Remedy = "There are no metrics to serve. Mend what the message names; if it names nothing, wait: the exporter keeps asking."
+		if _, _, ok := dataAges(o); !ok {
+			p.Severity = severityError
+			p.Remedy = "There are no metrics to serve. Fix the cause given in the message, if there is one; otherwise wait: the exporter keeps trying."
 		}
-		add("metrics", p)
+		found = append(found, p)
 	}
 	if o.Budget.PausedUntil.After(now) {
-		add("rate limit", problem{
-			Severity: warning, Title: "ClickHouse Cloud refuses requests because of its rate limit",
-			Detail: "No request is made for another " + spell(o.Budget.PausedUntil.Sub(now).Seconds()) + ".",
-			Remedy: "Other programs probably use the same API key: give the exporter a key of its own, or lower --api.rate-use.",
+		found = append(found, problem{
+			kind: "rate limit", Severity: severityWarning, Title: "ClickHouse Cloud refuses requests because of its rate limit",
+			Detail: "The exporter makes no request for another " + formatDuration(o.Budget.PausedUntil.Sub(now).Seconds()) + ".",
+			Remedy: "Other programs probably use the same API key: give the exporter its own key, or lower --api.rate-use.",
 		})
 	}
+	return append(found, serviceProblems(o)...)
+}
 
-	var failing, silent, unavailable []*collector.ServiceStatus
+// serviceProblems returns the problems of an organization's services.
+func serviceProblems(o *collector.OrganizationStatus) []problem {
+	var found []problem
+	maxAge := formatDuration(o.MaxAgeSeconds)
+	var stale, missing, unavailable []*collector.ServiceStatus
 	for i := range o.Services {
 		s := &o.Services[i]
-		if s.State == "unavailable" {
+		if s.State == inventory.StateUnavailable {
 			unavailable = append(unavailable, s)
 		}
 		switch {
 		case s.Error != "" && s.Series > 0:
-			failing = append(failing, s)
-		case s.Error != "" || lost(s):
-			silent = append(silent, s)
+			stale = append(stale, s)
+		case s.Error != "" || isExpired(s):
+			missing = append(missing, s)
 		}
 	}
-	if len(silent) > 0 {
+	if len(missing) > 0 {
 		p := problem{
-			Severity: failure, Title: plural(len(silent), "service has", "services have") + " no metrics",
-			Detail: names(silent),
-			Remedy: "Their last metrics, if there were any, are more than " + maxAge + " old, so their series have ended. The table says why for each service. Series come back with the first answer.",
+			kind: "no metrics", Severity: severityError, Title: plural(len(missing), "service has", "services have") + " no metrics",
+			Detail: serviceNames(missing),
+			Remedy: "Their last metrics, if any, are more than " + maxAge + " old and no longer served. The table shows the error of each service. Series return with the next successful request.",
 			query:  "problems=1",
 		}
-		if e := firstError(silent); e != "" {
+		if e := firstError(missing); e != "" {
 			p.Detail += ": " + e
 		}
-		add("silent", p)
+		found = append(found, p)
 	}
-	if len(failing) > 0 {
-		add("failing", problem{
-			Severity: warning, Title: "The metrics of " + plural(len(failing), "service", "services") + " cannot be read",
-			Detail: names(failing) + ": " + firstError(failing),
-			Remedy: "Their last good metrics are served until they are too old, then their series end. Mend what the message names; if it names nothing, wait.",
+	if len(stale) > 0 {
+		found = append(found, problem{
+			kind: "stale metrics", Severity: severityWarning, Title: "Cannot read the metrics of " + plural(len(stale), "service", "services"),
+			Detail: serviceNames(stale) + ": " + firstError(stale),
+			Remedy: "Fix the cause given in the message, if there is one; otherwise wait. The last metrics are served until they are too old.",
 			query:  "problems=1",
 		})
 	}
 	if len(unavailable) > 0 {
-		add("unavailable", problem{
-			Severity: warning, Title: "ClickHouse Cloud says that " + plural(len(unavailable), "service is", "services are") + " unavailable",
-			Detail: names(unavailable),
-			Remedy: "This is about Postgres, not about the exporter: see the ClickHouse Cloud console.",
-			query:  "state=unavailable",
+		found = append(found, problem{
+			kind: "unavailable", Severity: severityWarning, Title: "ClickHouse Cloud reports " + plural(len(unavailable), "service", "services") + " as unavailable",
+			Detail: serviceNames(unavailable),
+			Remedy: "This concerns Postgres, not the exporter: see the ClickHouse Cloud console.",
+			query:  "state=" + inventory.StateUnavailable,
 		})
 	}
 	if o.UnknownServices > 0 {
-		add("unknown", problem{
-			Severity: notice, Title: plural(o.UnknownServices, "service is", "services are") + " in the metrics but not in the list of services",
-			Remedy: "Normal for a minute after a service was created or deleted. If it stays, the API key may not be allowed to list every service.",
+		found = append(found, problem{
+			kind: "unknown", Severity: severityNotice, Title: plural(o.UnknownServices, "service is", "services are") + " in the metrics but not in the list of services",
+			Remedy: "This is normal for a minute after a service was created or deleted. If it persists, the API key may lack permission to list every service.",
 		})
 	}
 	if o.UncoveredServices > 0 && o.RefreshSeconds > slowRefresh.Seconds() {
 		p := problem{
-			Severity: notice, Title: "The request budget allows each service to be read every " + spell(o.RefreshSeconds),
+			kind: "slow refresh", Severity: severityNotice, Title: "The request budget allows one read of each service every " + formatDuration(o.RefreshSeconds),
 			Detail: plural(o.UncoveredServices, "service is", "services are") + " missing from the organization's page and read one by one.",
-			Remedy: "If support raises the key's rate limit, raise --api.rate-limit; or share the services among shards that have keys of their own, or select fewer of them.",
+			Remedy: "If ClickHouse support raises the key's rate limit, raise --api.rate-limit; or divide the services among shards with an API key each, or select fewer services.",
 		}
 		if o.RefreshSeconds > o.MaxAgeSeconds {
-			p.Severity = warning
+			p.Severity = severityWarning
 		}
-		add("slow", p)
+		found = append(found, p)
 	}
 	return found
 }
 
-// unread tells whether a service should have metrics and has not been read yet,
-// which takes a while after a start or in a large fleet.
-func unread(s *collector.ServiceStatus) bool {
-	return s.State == "running" && s.LastSuccess.IsZero() && s.Error == ""
+// isPending tells whether a service should have metrics but has not been read yet, which
+// takes a while after a start or in a large fleet.
+func isPending(s *collector.ServiceStatus) bool {
+	return s.State == inventory.StateRunning && s.LastSuccess.IsZero() && s.Error == ""
 }
 
-// lost tells whether a service should have metrics, had some, and has none now.
-func lost(s *collector.ServiceStatus) bool {
-	return s.Series == 0 && s.State == "running" && !s.LastSuccess.IsZero()
+// isExpired tells whether a service should have metrics and had some, which are too old.
+func isExpired(s *collector.ServiceStatus) bool {
+	return s.Series == 0 && s.State == inventory.StateRunning && !s.LastSuccess.IsZero()
 }
 
-// troubled tells whether a service is what the filter for problems is for.
-func troubled(s *collector.ServiceStatus) bool {
-	return s.Error != "" || lost(s) || s.State == "unavailable"
+// hasProblem tells whether the table's filter for problems selects a service.
+func hasProblem(s *collector.ServiceStatus) bool {
+	return s.Error != "" || isExpired(s) || s.State == inventory.StateUnavailable
 }
 
 func firstError(services []*collector.ServiceStatus) string {
@@ -197,23 +205,16 @@ func firstError(services []*collector.ServiceStatus) string {
 	return ""
 }
 
-// names lists services, but not too many.
-func names(services []*collector.ServiceStatus) string {
-	const most = 5
-	list := make([]string, 0, most)
-	for _, s := range services[:min(len(services), most)] {
+// serviceNames lists the first few services.
+func serviceNames(services []*collector.ServiceStatus) string {
+	const limit = 5
+	list := make([]string, 0, limit)
+	for _, s := range services[:min(len(services), limit)] {
 		list = append(list, cmp.Or(s.Name, s.ID))
 	}
 	text := strings.Join(list, ", ")
-	if n := len(services) - most; n > 0 {
-		text += fmt.Sprintf(" and %s more", thousands(n))
+	if n := len(services) - limit; n > 0 {
+		text += fmt.Sprintf(" and %s more", formatInteger(n))
 	}
 	return text
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return thousands(n) + " " + many
 }

@@ -1,9 +1,9 @@
-// The page is complete without this script, which only keeps it fresh: it
-// fetches the page anew and replaces the parts that have changed, so that
-// focus, scrolling, open details and what is being typed stay.
+// The page is complete without this script, which only keeps it up to date: it fetches
+// the page again and replaces the parts that have changed, so that focus, scroll
+// position, open details and text being typed are kept.
 "use strict";
 (() => {
-  const every = 10000;
+  const interval = 10000; // milliseconds
   const live = document.getElementById("live");
   const pause = document.getElementById("pause");
   const form = document.getElementById("filter");
@@ -11,20 +11,20 @@
   let timer = 0;
   let request = null;
 
-  const say = (text) => {
+  const report = (text) => {
     if (live.textContent !== text) live.textContent = text;
     live.classList.toggle("bad", text !== "");
   };
 
-  // where names the focused element in a way that its successor answers to.
-  const where = (part) => {
+  // focusSelector selects the focused element, also in the part that replaces this one.
+  const focusSelector = (part) => {
     const e = document.activeElement;
     return e && part.contains(e) && (e.id ? "#" + CSS.escape(e.id) :
       e.getAttribute("href") ? 'a[href="' + CSS.escape(e.getAttribute("href")) + '"]' : null);
   };
 
   const replace = (old, fresh) => {
-    const focused = where(old);
+    const focused = focusSelector(old);
     const open = [...old.querySelectorAll("details[open]")].map((e) => e.id);
     const box = old.querySelector(".scroll");
     const left = box ? box.scrollLeft : 0;
@@ -48,26 +48,26 @@
   const refresh = async (address) => {
     clearTimeout(timer);
     if (request) request.abort();
-    const mine = request = new AbortController();
-    const patience = setTimeout(() => mine.abort(), every);
+    const current = request = new AbortController();
+    const timeout = setTimeout(() => current.abort(), interval);
     try {
-      const answer = await fetch(address, { signal: mine.signal, cache: "no-store" });
-      if (!answer.ok) throw new Error("status " + answer.status);
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (request !== mine) return;
-      if (!page.querySelector("[data-part]")) throw new Error("another page");
+      const response = await fetch(address, { signal: current.signal, cache: "no-store" });
+      if (!response.ok) throw new Error("status " + response.status);
+      const page = new DOMParser().parseFromString(await response.text(), "text/html");
+      if (request !== current) return;
+      if (!page.querySelector("[data-part]")) throw new Error("not the status page");
       for (const fresh of page.querySelectorAll("[data-part]")) {
         const old = document.getElementById(fresh.id);
         if (old && !old.isEqualNode(fresh)) replace(old, fresh);
       }
       document.title = page.title;
-      say("");
+      report("");
     } catch (e) {
-      if (request !== mine) return;
-      say("The exporter does not answer. What it said");
+      if (request !== current) return;
+      report("The exporter is not responding. Showing data");
     } finally {
-      clearTimeout(patience);
-      if (request === mine) {
+      clearTimeout(timeout);
+      if (request === current) {
         request = null;
         schedule();
       }
@@ -76,10 +76,10 @@
 
   const schedule = () => {
     clearTimeout(timer);
-    if (!paused && !document.hidden) timer = setTimeout(tick, every);
+    if (!paused && !document.hidden) timer = setTimeout(tick, interval);
   };
   const tick = () => {
-    // Replacing what is being selected would undo the selection.
+    // Replacing selected text would undo the selection.
     if (selecting()) schedule();
     else refresh(location.pathname + location.search);
   };
@@ -98,7 +98,7 @@
     else tick();
   });
 
-  // The filter takes effect while it is being set.
+  // The filter applies as it is typed.
   let settled = 0;
   const apply = () => {
     const query = new URLSearchParams();

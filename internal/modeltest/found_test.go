@@ -1,0 +1,191 @@
+package modeltest
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// What the machine has found, as short as it could be made.
+
+// plain returns services that run.
+func plain(n int) *world {
+	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+	for i := range n {
+		w.listed = append(w.listed, service{
+			id: id(i), name: fmt.Sprintf("service-%d", i), region: "us-east-1", size: "small", state: "running", version: "18",
+			created: time.Unix(1_700_000_000, 0),
+		})
+	}
+	w.catchUp()
+	return w
+}
+
+// play runs a story with a machine that has been polling for two minutes.
+func play(t *testing.T, services int, story func(*machine)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, plain(services), config{enrich: []string{"region", "size", "state"}})
+		defer m.end()
+		m.pass(2 * time.Minute)
+		m.check()
+		story(m)
+	})
+}
+
+// A service leaves the organization's page, and other services' labels change twice
+// before there is a new page.
+func TestLabelsChangeWhileAServiceHasLeftThePage(t *testing.T) {
+	play(t, 3, func(m *machine) {
+		m.world.uncovered[id(0)] = true
+		m.world.refresh++
+		m.disturb(callOwn, trouble{left: 1000, kind: "503"})
+		m.pass(time.Minute)
+		m.check()
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		for _, size := range []string{"medium", "large", "small"} {
+			for i := range m.world.listed {
+				m.world.listed[i].size = size
+			}
+			m.pass(30 * time.Second)
+			m.check()
+		}
+	})
+}
+
+// The same with rules, which need not wait for a list. The first ones leave every
+// service fewer series.
+func TestRulesChangeWhileAServiceHasLeftThePage(t *testing.T) {
+	play(t, 3, func(m *machine) {
+		m.world.uncovered[id(0)] = true
+		m.apply(config{ruleTexts: ruleMenu[:1]})
+		m.pass(time.Minute)
+		m.check()
+		m.apply(config{ruleTexts: ruleMenu[3:4]})
+		m.check()
+	})
+}
+
+// The own page of a service that does not run any more becomes empty, so that its last
+// series stay until they are too old, and then the service changes.
+func TestLabelsChangeAfterAnOwnPageBecameEmpty(t *testing.T) {
+	play(t, 1, func(m *machine) {
+		s := m.world.find(id(0))
+		s.state = "stopped"
+		m.pass(30 * time.Second)
+		m.check()
+		m.world.catchUp()
+		m.pass(5 * time.Minute)
+		m.check()
+		s.size = "large"
+		m.pass(time.Minute)
+		m.check()
+	})
+}
+
+// A family of whose type one page says nothing and another something: what is said counts,
+// whether the two meet in a merge or by a rule.
+func TestTypeThatIsKnownCounts(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.world.help = 1 // PostgresServer_DiskBytes is untyped
+		m.world.uncovered[id(0)] = true
+		m.world.refresh++
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		m.pass(2 * time.Minute)
+		m.check()
+		m.apply(config{ruleTexts: []string{
+			"{source_labels: [__name__], regex: PostgresServer_Connections, target_label: __name__, replacement: PostgresServer_queries_total}",
+		}})
+		m.check()
+	})
+}
+
+// When one of two services is deleted, the other's own page is read instead of the
+// organization's. Until then the latest request for its metrics is still the one that
+// brought them.
+func TestUpWhenTheFleetShrinksToOne(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.world.listed = m.world.listed[:1]
+		m.disturb(callOwn, trouble{left: 1, late: time.Minute})
+		m.pass(20 * time.Second)
+		for _, s := range m.sides {
+			page, _, _ := serve(s.collector, organizationID, id(0))
+			got, err := readText(page)
+			if err != nil {
+				t.Fatal(err)
+			}
+			up := fmt.Sprintf(`{__name__="clickhouse_postgres_service_up", clickhouse_org=%q, postgres_service=%q, postgres_service_name="service-0"}`, organizationID, id(0))
+			if got.series[up] != "1" {
+				t.Errorf("%s is %q, want 1", up, got.series[up])
+			}
+		}
+	})
+}
+
+// New rules apply to what is held, also while the list cannot be had.
+func TestReloadBeforeTheFirstList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, plain(2), config{})
+		defer m.end()
+		m.disturb(callList, trouble{left: 1000, kind: "403"})
+		m.pass(30 * time.Second)
+		m.check()
+		m.apply(config{ruleTexts: ruleMenu[:1], timestamps: true})
+		m.check()
+		m.apply(config{selection: &selection{include: []filter{{name: "orders"}}}})
+		m.check()
+	})
+}
+
+// A list that is empty twice takes the fleet out of the inventory, and the next one brings
+// it back: what the page that is held says of it is served again at once.
+func TestServicesComeBackToTheList(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.apply(config{timestamps: true})
+		m.disturb(callList, trouble{left: 2, kind: troubleEmpty})
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		for range 20 {
+			m.pass(3 * time.Second)
+			m.check()
+		}
+	})
+}
+
+// They come back from a list that was so long in coming that the page is too old.
+func TestServicesComeBackAfterMaxAge(t *testing.T) {
+	play(t, 2, func(m *machine) {
+		m.disturb(callList, trouble{left: 2, kind: troubleEmpty})
+		m.pass(40 * time.Second)
+		m.check()
+		m.disturb(callList, trouble{left: 1, late: maxAge + time.Minute})
+		m.disturb(callPage, trouble{left: 1000, kind: "503"})
+		m.disturb(callOwn, trouble{left: 1000, kind: "503"})
+		m.pass(maxAge + 2*time.Minute)
+		m.check()
+	})
+}
+
+// A reload keeps the metrics of services that the user wrote down, also while the list
+// cannot be had.
+func TestReloadOfNamedServicesBeforeTheFirstList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		named := &selection{include: []filter{{ids: []string{id(0), id(1)}}}}
+		m := newMachine(t, plain(2), config{selection: named})
+		defer m.end()
+		m.disturb(callList, trouble{left: 1000, kind: "403"})
+		m.pass(30 * time.Second)
+		m.check()
+		m.apply(config{selection: named, ruleTexts: ruleMenu[:1]})
+		m.check()
+		m.apply(config{selection: &selection{include: []filter{{ids: []string{id(0)}}}}})
+		m.check()
+		m.apply(config{})
+		m.check()
+		m.pass(30 * time.Second)
+		m.check()
+		if _, _, status := serve(m.sides[0].collector, organizationID, id(1)); status != served {
+			t.Errorf("the page of a service is %s", status)
+		}
+	})
+}
