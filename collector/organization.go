@@ -54,8 +54,15 @@ type Organization struct {
 	CollectConfig  bool
 	ConfigInterval time.Duration // between two such calls for the settings, default 1 h
 
+	// Names are what the user calls settings, for messages that give advice.
+	Names SettingNames
+
 	fixedIntervals bool // for tests, see [schedule.Config]
 }
+
+// SettingNames are what the user calls settings of an [Organization], such as the flag
+// or the key in a file by which they are set.
+type SettingNames struct{ OrganizationID, MaxAge, RateLimit, RateUse string }
 
 // normalized returns the organization with defaults in place.
 func (o Organization) normalized() *Organization {
@@ -64,6 +71,12 @@ func (o Organization) normalized() *Organization {
 	o.InventoryInterval = cmp.Or(o.InventoryInterval, DefaultInventoryInterval)
 	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
 	o.ConfigInterval = cmp.Or(o.ConfigInterval, DefaultConfigInterval)
+	o.Names = SettingNames{
+		OrganizationID: cmp.Or(o.Names.OrganizationID, "the organization id"),
+		MaxAge:         cmp.Or(o.Names.MaxAge, "the maximum age"),
+		RateLimit:      cmp.Or(o.Names.RateLimit, "the rate limit"),
+		RateUse:        cmp.Or(o.Names.RateUse, "the part of the rate limit that is used"),
+	}
 	return &o
 }
 

@@ -187,7 +187,7 @@ func (x *examination) findOrganization(ctx context.Context) bool {
 			return true
 		}
 	}
-	const remedy = "--api.organization-id or " + config.EnvOrgID
+	remedy := x.organization.Names.OrganizationID
 	switch {
 	case len(seen) == 0:
 		x.fail(errors.New("the API key sees no organization: give it access to one in the ClickHouse Cloud console"))

@@ -248,6 +248,9 @@ func (o *Organization) CheckKey() error {
 		return nil
 	}
 	_, err := o.API.Credentials.Credentials()
+	if err != nil && o.keyID != "" {
+		return fmt.Errorf("%s and %s: %w", EnvKeyID, EnvKeySecret, err)
+	}
 	return err
 }
 

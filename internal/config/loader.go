@@ -61,7 +61,13 @@ func (l *Loader) Load() ([]collector.Organization, error) {
 			)}}
 		}
 		o.API.Budget = l.budget(keyBudget{o.API.Credentials, o.rate.budget()})
-		o.API.CACertificates = certificates(o.API.CAFile)
+		if o.API.CAFile != "" {
+			// So that a reload finds out whether it was replaced.
+			if o.API.CACertificates, err = os.ReadFile(o.API.CAFile); err != nil {
+				return nil, fmt.Errorf("%s: %w", o.source("api.ca-file"), err)
+			}
+		}
+		o.name()
 		out = append(out, o.Organization)
 	}
 	return out, nil
@@ -118,19 +124,6 @@ func read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("configuration file %s is larger than %d bytes: is it the right file?", path, maxFileBytes)
 	}
 	return data, nil
-}
-
-// certificates returns what the file holds, so that a reload finds out whether it was
-// replaced, and nil if it can't be read: what is wrong is said by api.New.
-func certificates(caFile string) []byte {
-	if caFile == "" {
-		return nil
-	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return nil
-	}
-	return pem
 }
 
 // Validate says what would keep the configuration from being used, the files that it

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
 // flags returns a configuration of flags and environment, in which file is the
@@ -44,14 +42,18 @@ func flags(t *testing.T, file string, env, given map[string]string) *Config {
 
 // TestLoad joins flags and environment with what the file says.
 func TestLoad(t *testing.T) {
+	pem := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(pem, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	env := map[string]string{EnvKeyID: "id", EnvKeySecret: "hush"}
-	given := map[string]string{"api.url": "https://flag.example.com/", "api.ca-file": "flag.pem", "api.replicas": "2"}
+	given := map[string]string{"api.url": "https://flag.example.com/", "api.ca-file": pem, "api.replicas": "2"}
 	c := flags(t, "", map[string]string{EnvKeyID: "id", EnvKeySecret: "hush", EnvOrgID: "mine"}, given)
 	one, err := NewLoader(c).Load()
 	if err != nil || len(one) != 1 {
 		t.Fatalf("%v, %v", one, err)
 	}
-	if o := one[0]; o.ID != "mine" || o.API.BaseURL != "https://flag.example.com" || o.API.CAFile != "flag.pem" || o.API.Credentials == nil {
+	if o := one[0]; o.ID != "mine" || o.API.BaseURL != "https://flag.example.com" || o.API.CAFile != pem || o.API.Credentials == nil {
 		t.Errorf("by flags alone: %+v", o)
 	}
 	if got, want := one[0].API.Budget.Usage().Limit, 4; got != want {
@@ -63,7 +65,7 @@ organizations:
 - name: mine
 - id: other
   api_url: https://file.example.com
-  ca_file: /file.pem
+  ca_file: config.yml
   key_id_file: /id
   key_secret_file: /secret
   metrics_interval: 1m
@@ -77,10 +79,10 @@ organizations:
 		t.Fatalf("%v, %v", orgs, err)
 	}
 	mine, other := orgs[0], orgs[1]
-	if mine.Name != "mine" || mine.ID != "" || mine.API.Credentials != c.Organization.API.Credentials || mine.API.BaseURL != "https://flag.example.com" || mine.API.CAFile != "flag.pem" {
+	if mine.Name != "mine" || mine.ID != "" || mine.API.Credentials != c.Organization.API.Credentials || mine.API.BaseURL != "https://flag.example.com" || mine.API.CAFile != pem {
 		t.Errorf("the first: %+v", mine)
 	}
-	if other.API.BaseURL != "https://file.example.com" || other.API.CAFile != "/file.pem" || other.MetricsInterval != time.Minute ||
+	if other.API.BaseURL != "https://file.example.com" || other.API.CAFile != c.File || other.MetricsInterval != time.Minute ||
 		other.MaxAge != 10*time.Minute || other.InventoryInterval != time.Minute || other.Selection == nil {
 		t.Errorf("the second: %+v", other)
 	}
@@ -149,7 +151,7 @@ func TestValidateOpensFiles(t *testing.T) {
 	}
 }
 
-// TestNamedKey: whatever gives the key, it is asked for each request.
+// TestKeyOfFiles: they are read when they are needed.
 func TestKeyOfFiles(t *testing.T) {
 	c := flags(t, "", nil, map[string]string{"api.key-id-file": "nowhere", "api.key-secret-file": "nowhere"})
 	orgs, err := NewLoader(c).Load()
@@ -159,5 +161,4 @@ func TestKeyOfFiles(t *testing.T) {
 	if _, err := orgs[0].API.Credentials.Credentials(); err == nil {
 		t.Error("there is a key")
 	}
-	var _ api.CredentialsSource = orgs[0].API.Credentials
 }
