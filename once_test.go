@@ -45,7 +45,7 @@ func TestOnceHasDetails(t *testing.T) {
 	once := func(args ...string) (int, string, string) {
 		return runCommand(t, env, append(append(slices.Clone(fast), "once"), args...)...)
 	}
-	code, stdout, stderr := once("--collector.config")
+	code, stdout, stderr := once("--collector.settings")
 	settings, hosts := map[string]bool{}, map[string]bool{}
 	for _, m := range families(t, stdout)["clickhouse_postgres_service_setting"].GetMetric() {
 		settings[label(m, "postgres_service")] = true
@@ -66,7 +66,7 @@ func TestOnceHasDetails(t *testing.T) {
 	}
 
 	s.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, Status: http.StatusForbidden})
-	code, stdout, stderr = once("--collector.config")
+	code, stdout, stderr = once("--collector.settings")
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "API key not allowed to do this") {
 		t.Errorf("not allowed: exit code %d, stderr %q\n%s", code, stderr, stdout)
 	}

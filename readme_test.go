@@ -104,7 +104,7 @@ func TestDocsMetrics(t *testing.T) {
 		return append(bytes.Clone(body), "nonsense{\n"...)
 	}})
 	s.SetFault(simulator.Fault{Endpoints: []string{"services"}, Skip: 1, Count: 1, Status: http.StatusForbidden})
-	e := start(t, env, append(fast, "--metrics.interval=100ms", "--inventory.interval=100ms", "--collector.config")...)
+	e := start(t, env, append(fast, "--metrics.interval=100ms", "--inventory.interval=100ms", "--collector.settings")...)
 
 	want := described(t)
 	for _, name := range []string{"build_info", "config_last_reload_successful", "config_last_reload_success_timestamp_seconds"} {

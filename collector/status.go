@@ -196,7 +196,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			continue
 		}
 		status := s.status(now)
-		status.DetailsPending = v.config.CollectConfig && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
+		status.DetailsPending = v.config.CollectSettings && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++

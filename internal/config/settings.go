@@ -165,11 +165,11 @@ func (o *Organization) settings() []Setting {
 			Help: "Give samples the time at which the exporter first saw their values. Prometheus then needs track_timestamps_staleness.",
 		},
 		{
-			Flag: "collector.config", Value: boolTo(&o.CollectConfig),
+			Flag: "collector.settings", Value: boolTo(&o.CollectSettings),
 			Help: "Export the numeric settings of every service, such as max_connections, and its hostname. Takes up to a tenth of the requests.",
 		},
 		{
-			Flag: "collector.config.interval", Default: "1h", Value: durationTo(&o.ConfigInterval),
+			Flag: "collector.settings.interval", Default: "1h", Value: durationTo(&o.SettingsInterval),
 			Help: "How often to fetch the settings of a service, if the rate limit allows it.",
 		},
 		{
