@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
 	actors "github.com/oklog/run"
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,8 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/command"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
 
@@ -37,22 +40,25 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
+// errEnough is returned when all that was asked for is done.
+var errEnough = errors.New("nothing more to do")
+
 // run is the program: it ends when ctx does, or on a signal, and returns the
 // exit code. What keeps it from starting is said in one line on stderr, what
 // happens afterwards is logged there.
 func run(ctx context.Context, args []string, lookup func(string) (string, bool), stdout, stderr io.Writer) int {
-	o, err := parseFlags(args, lookup, stdout, stderr)
+	c, name, err := parseFlags(args, lookup, stdout, stderr)
 	var e *exporter
 	if err == nil {
-		switch o.command {
-		case commandHealthcheck:
-			err = cmp.Or(o.health.check(ctx, o.web), errEnough)
-		case commandCheck:
-			err = cmp.Or(onDemo(o, stderr, func() error { return o.check.run(ctx, o, stdout, newProgress(stderr, lookup)) }), errEnough)
-		case commandOnce:
-			err = cmp.Or(onDemo(o, stderr, func() error { return o.once.run(ctx, o, stdout, stderr, newProgress(stderr, lookup)) }), errEnough)
+		switch name {
+		case config.CommandHealthcheck:
+			err = cmp.Or(command.Healthcheck(ctx, c), errEnough)
+		case config.CommandCheck:
+			err = cmp.Or(onDemo(c, stderr, func() error { return command.Check(ctx, c, stdout) }), errEnough)
+		case config.CommandOnce:
+			err = cmp.Or(onDemo(c, stderr, func() error { return once(ctx, c, stdout, stderr) }), errEnough)
 		default:
-			e, err = prepare(o, stdout, stderr) //nolint:contextcheck // nothing runs yet
+			e, err = prepare(c, stdout, stderr) //nolint:contextcheck // nothing runs yet
 		}
 	}
 	switch {
@@ -60,7 +66,7 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 		return 0
 	case err != nil:
 		for line := range strings.Lines(err.Error()) {
-			_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", program, strings.TrimSuffix(line, "\n"))
+			_, _ = fmt.Fprintf(stderr, "%s: error: %s\n", config.Program, strings.TrimSuffix(line, "\n"))
 		}
 		return 1
 	}
@@ -72,47 +78,60 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	return 0
 }
 
+// once prints a page, and logs if somebody wants to know more than the error.
+func once(ctx context.Context, c *config.Config, stdout, stderr io.Writer) error {
+	logger := log.NewNopLogger()
+	if c.Given("log.level") {
+		logs, err := newLoggers(stderr, c.LogLevel, c.LogFormat)
+		if err != nil {
+			return err
+		}
+		logger = logs.kit
+	}
+	return command.Once(ctx, c, stdout, logger)
+}
+
 // exporter is the program once all that could keep it from starting is done.
 type exporter struct {
-	options *options
+	options *config.Config
 	logs    loggers
 	servers *servers
 	demo    *demo // nil without --demo
-	config  *configuration
+	polling *polling
 	history *web.History
 }
 
 // prepare does all that can fail for a reason that the user can mend: it reads
 // files, listens on ports, puts the parts together. Nothing runs yet, and no
 // request has been sent.
-func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
-	logs, err := newLoggers(stderr, o.logLevel, o.logFormat)
+func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error) {
+	logs, err := newLoggers(stderr, c.LogLevel, c.LogFormat)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkWebConfig(o.web); err != nil {
+	if err := checkWebConfig(webFlags(c)); err != nil {
 		return nil, err
 	}
-	if o.configCheck {
-		if err := checkConfiguration(o); err != nil {
+	if c.CheckOnly {
+		if err := config.NewLoader(c).Validate(); err != nil {
 			return nil, err
 		}
 		_, _ = fmt.Fprintln(stdout, "The configuration is valid.")
 		return nil, errEnough
 	}
 
-	if err := o.checkKey(); err != nil {
+	if err := c.Organization.CheckKey(); err != nil {
 		return nil, err
 	}
 
-	e := &exporter{options: o, logs: logs}
+	e := &exporter{options: c, logs: logs}
 	defer func() {
 		if err != nil {
 			e.close()
 		}
 	}()
-	if o.demo {
-		if e.demo, err = newDemo(o); err != nil {
+	if c.Demo.Enabled {
+		if e.demo, err = newDemo(c); err != nil {
 			return nil, err
 		}
 	}
@@ -120,39 +139,39 @@ func prepare(o *options, stdout, stderr io.Writer) (_ *exporter, err error) {
 	registry.MustRegister(
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		versioncollector.NewCollector(program),
+		versioncollector.NewCollector(config.Program),
 	)
 	metrics := web.NewMetrics(registry)
-	if e.config, err = configure(o, registry, logs.kit); err != nil {
+	if e.polling, err = newPolling(c, registry, logs.kit); err != nil {
 		return nil, err
 	}
-	if e.servers, err = listen(o.web); err != nil {
+	if e.servers, err = listen(webFlags(c)); err != nil {
 		return nil, err
 	}
-	e.history = web.NewHistory(e.config.collector)
+	e.history = web.NewHistory(e.polling.collector)
 	pages := web.Options{
-		Collector:         e.config.collector,
+		Collector:         e.polling.collector,
 		ExporterMetrics:   registry,
-		TelemetryPath:     o.telemetryPath,
-		PreferOpenMetrics: o.preferOpenMetrics,
-		ExternalURL:       o.externalURL,
-		Reload:            e.config.reload,
+		TelemetryPath:     c.TelemetryPath,
+		PreferOpenMetrics: c.PreferOpenMetrics,
+		ExternalURL:       c.ExternalURL,
+		Reload:            e.polling.reload,
 		Name:              "ClickHouse Postgres exporter",
 		Version:           version.Info(),
 		History:           e.history,
 		Metrics:           metrics,
 		Logger:            logs.kit,
 	}
-	if o.disableExporterMetrics {
+	if c.DisableExporterMetrics {
 		pages.ExporterMetrics = nil
 	}
 	handler, err := web.NewHandler(pages)
 	if err != nil {
 		return nil, err
 	}
-	e.servers.handle(handler, e.config.collector, logs)
+	e.servers.handle(handler, e.polling.collector, logs)
 	if e.demo != nil {
-		e.demo.introduce(stdout, e.servers.url(o.telemetryPath))
+		e.demo.introduce(stdout, e.servers.url(c.TelemetryPath))
 	}
 	return e, nil
 }
@@ -171,18 +190,14 @@ func (e *exporter) close() {
 // the last is an error.
 func (e *exporter) run(ctx context.Context) error {
 	logger := e.logs.kit
-	level.Info(logger).Log("msg", "Starting "+program, "version", version.Info())
+	level.Info(logger).Log("msg", "Starting "+config.Program, "version", version.Info())
 	level.Info(logger).Log("msg", "Build context", "build_context", version.BuildContext())
-	if e.options.plaintextAPI() {
-		level.Warn(logger).Log("msg", "The API key is sent unencrypted: --api.url is not https", "url", e.options.apiURL)
-	}
-
 	// The order is that of stopping: first no more polls, then drain scrapes,
 	// which are answered from memory.
 	var group actors.Group
 	{
 		ctx, cancel := context.WithCancel(ctx)
-		group.Add(func() error { return e.config.collector.Run(ctx) }, func(error) { cancel() })
+		group.Add(func() error { return e.polling.collector.Run(ctx) }, func(error) { cancel() })
 	}
 	{
 		ctx, cancel := context.WithCancel(ctx)
@@ -203,7 +218,7 @@ func (e *exporter) run(ctx context.Context) error {
 				select {
 				case <-hangup:
 					// What comes of it is logged.
-					_ = e.config.reload() //nolint:contextcheck // polls go by the context of Run
+					_ = e.polling.reload() //nolint:contextcheck // polls go by the context of Run
 				case <-ctx.Done():
 					return nil
 				}

@@ -152,8 +152,8 @@ const hostnameInterval = 6 * time.Hour
 // and drops what others that were made before have brought.
 func (p *poller) planDetails() []schedule.Detail {
 	var planned []schedule.Detail
-	if p.config.CollectConfig {
-		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.ConfigInterval})
+	if p.config.CollectSettings {
+		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.SettingsInterval})
 	}
 	hostnames := p.config.wantsHostnames()
 	if hostnames {
@@ -161,7 +161,7 @@ func (p *poller) planDetails() []schedule.Detail {
 	}
 	for _, s := range p.state.services {
 		kept := *s.details
-		if !p.config.CollectConfig {
+		if !p.config.CollectSettings {
 			kept.settings, s.settingsErr, s.settingsTried = nil, nil, false
 		}
 		if !hostnames {

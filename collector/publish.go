@@ -65,11 +65,11 @@ func (p *poller) observeBudget(plan schedule.Summary) {
 	switch {
 	case !st.overBudget && plan.Period > p.config.MaxAge:
 		st.overBudget = true
-		level.Warn(p.logger).Log("msg", "The rate budget is too small to read every service within --metrics.max-age, so metrics are served for longer. Ask ClickHouse support for a higher limit and set --api.rate-limit, select fewer services, or divide them among shards or organizations with an API key each",
+		level.Warn(p.logger).Log("msg", "The rate budget is too small to read every service within "+p.config.Names.MaxAge+", so metrics are served for longer. Ask ClickHouse support for a higher limit and set "+p.config.Names.RateLimit+", select fewer services, or divide them among shards or organizations with an API key each",
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	case st.overBudget && plan.Period <= p.config.MaxAge*9/10: // well below, or it would be said again and again
 		st.overBudget = false
-		level.Info(p.logger).Log("msg", "The rate budget is sufficient again to read every service within --metrics.max-age",
+		level.Info(p.logger).Log("msg", "The rate budget is sufficient again to read every service within "+p.config.Names.MaxAge,
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	}
 }

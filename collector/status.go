@@ -60,6 +60,9 @@ type OrganizationStatus struct {
 	MetricsLastSuccess time.Time       `json:"metrics_last_success,omitzero"` // from whichever endpoint
 	ServicesByState    map[string]int  `json:"services_by_state"`
 	Services           []ServiceStatus `json:"services"`
+
+	// Names are what the user calls settings, for advice.
+	Names SettingNames `json:"-"`
 }
 
 // RequestStatus is a planned request.
@@ -169,6 +172,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			Used: usage.Used, Limit: usage.Limit, WindowSeconds: usage.Window.Seconds(), PausedUntil: usage.PausedUntil.Round(0),
 		},
 		MaxAgeSeconds:      v.config.MaxAge.Seconds(),
+		Names:              v.config.Names,
 		RefreshSeconds:     v.plan.Period.Seconds(),
 		UnknownServices:    v.unknown,
 		UncoveredServices:  v.plan.Uncovered,
@@ -192,7 +196,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			continue
 		}
 		status := s.status(now)
-		status.DetailsPending = v.config.CollectConfig && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
+		status.DetailsPending = v.config.CollectSettings && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
