@@ -42,6 +42,9 @@ func parseFlags(args []string, lookup func(string) (string, bool), stdout, stder
 		if err := c.Complete(); err != nil {
 			return nil, "", err
 		}
+		if err := config.CheckProxies(lookup); err != nil && !c.Demo.Enabled {
+			return nil, "", err
+		}
 	}
 	return c, command, nil
 }

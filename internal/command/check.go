@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -41,7 +43,7 @@ func Check(ctx context.Context, c *config.Config, stdout io.Writer) error {
 			organization: organization,
 			report: &organizationReport{
 				ID: organization.ID, Name: organization.Name, URL: organization.API.BaseURL,
-				Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
+				Proxy: proxy(organization.API.BaseURL), Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
 			},
 		}
 		report.Organizations[i] = x.report
@@ -329,4 +331,17 @@ func readPage(p *api.Page) (pageStats, error) {
 		}
 	}
 	return stats, nil
+}
+
+// proxy returns through which proxy a URL is reached, "" for none, without its password.
+func proxy(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	via, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil || via == nil {
+		return ""
+	}
+	return via.Scheme + "://" + via.Host
 }

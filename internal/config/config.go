@@ -38,8 +38,9 @@ const DemoInterval = 5 * time.Second
 
 // Config is what flags and environment say.
 type Config struct {
-	File      string // "" for none
-	CheckOnly bool
+	File       string // "" for none
+	CheckOnly  bool
+	SyntaxOnly bool // when checking, do not look at files that are named
 
 	// Organization is the one to export, unless the file lists organizations, which
 	// start from it.

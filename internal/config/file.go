@@ -98,7 +98,7 @@ func (v value) organization(all *Organization) *Organization {
 // set sets a setting by its one check.
 func (v value) set(s Setting) {
 	var text string
-	ok := true
+	var ok bool
 	if s.list {
 		var items []string
 		v.list(func(item value) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
@@ -110,6 +111,14 @@ func (c *Config) organizations() ([]*Organization, error) {
 }
 
 func read(path string) ([]byte, error) {
+	// Opening a pipe would block for as long as nobody writes to it.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("configuration file: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("configuration file %s is not a regular file: check the path", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("configuration file: %w", err)
@@ -137,12 +146,13 @@ func (l *Loader) Validate() error {
 	var errs Errors
 	for _, o := range orgs {
 		for _, s := range o.settings() {
-			at := o.sources[s.ID()]
-			if path := s.Value.String(); s.path && path != "" && at.line > 0 {
+			at := o.source(s.ID())
+			if path := s.Value.String(); s.path && path != "" && !l.config.SyntaxOnly {
 				if err := readable(path); err != nil {
 					// Not the path itself: a secret pasted in place of a file name would
 					// end up in the log.
-					errs = append(errs, &Error{at.file, at.line, o.place.name + "." + at.name, "the file cannot be read: " + err.Error()})
+					key := strings.TrimPrefix(o.place.name+"."+at.name, ".")
+					errs = append(errs, &Error{at.file, at.line, key, "the file cannot be read: " + err.Error()})
 				}
 			}
 		}
@@ -154,6 +164,9 @@ func (l *Loader) Validate() error {
 	for _, o := range orgs {
 		o.API.Credentials = cmp.Or(o.API.Credentials, api.StaticCredentials("none", "none"))
 		o.API.Budget = api.NewBudget(o.rate.budget())
+		if l.config.SyntaxOnly {
+			o.API.CAFile = ""
+		}
 		polled = append(polled, o.Organization)
 	}
 	_, err = collector.New(collector.Options{Organizations: polled})
@@ -162,12 +175,16 @@ func (l *Loader) Validate() error {
 
 // readable returns an error without the path.
 func readable(path string) error {
-	f, err := os.Open(path)
-	if err == nil {
-		defer f.Close()
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && info.IsDir() {
-			return errors.New("it is a directory")
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return errors.New("it is a directory")
+	case err == nil && !info.Mode().IsRegular():
+		return errors.New("it is not a regular file")
+	case err == nil:
+		var f *os.File
+		if f, err = os.Open(path); err == nil {
+			return f.Close()
 		}
 	}
 	var pathErr *fs.PathError

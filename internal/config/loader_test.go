@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -124,9 +125,14 @@ func TestUnreadableFile(t *testing.T) {
 	if err := os.WriteFile(large, []byte(strings.Repeat("# filler\n", maxFileBytes/9+1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pipe := filepath.Join(t.TempDir(), "pipe") // to which nobody writes
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string]string{
-		"testdata/missing.yml": "configuration file: open testdata/missing.yml: no such file or directory",
-		"testdata":             "configuration file: read testdata: is a directory",
+		"testdata/missing.yml": "configuration file: stat testdata/missing.yml: no such file or directory",
+		"testdata":             "configuration file testdata is not a regular file: check the path",
+		pipe:                   "configuration file " + pipe + " is not a regular file: check the path",
 		large:                  "configuration file " + large + " is larger than 1048576 bytes: is it the right file?",
 	} {
 		c := flags(t, "", nil, nil)
@@ -160,5 +166,26 @@ func TestKeyOfFiles(t *testing.T) {
 	}
 	if _, err := orgs[0].API.Credentials.Credentials(); err == nil {
 		t.Error("there is a key")
+	}
+}
+
+// TestVersionInURL: other programs are given the URL with the version.
+func TestVersionInURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://api.clickhouse.cloud":                             "https://api.clickhouse.cloud",
+		"https://api.clickhouse.cloud/":                            "https://api.clickhouse.cloud",
+		"https://api.clickhouse.cloud/v1":                          "https://api.clickhouse.cloud",
+		"https://api.clickhouse.cloud/v1/":                         "https://api.clickhouse.cloud",
+		"https://proxy.example.com/clickhouse/v1":                  "https://proxy.example.com/clickhouse",
+		"https://api.clickhouse.cloud/v1/organizations":            "must end before /v1/organizations: write it like https://api.clickhouse.cloud",
+		"https://api.clickhouse.cloud/v1/organizations/x/postgres": "must end before /v1/organizations: write it like https://api.clickhouse.cloud",
+	} {
+		var got string
+		if err := baseURLTo(&got).Set(text); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, not %s", text, got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
@@ -185,7 +186,7 @@ func (o *Organization) settings() []Setting {
 
 // Settings returns those of the program, whichever command it is given.
 func (c *Config) Settings() []Setting {
-	first := []Setting{
+	settings := []Setting{
 		{
 			Flag: "config.file", Placeholder: "<file>", Value: fileTo(&c.File),
 			Help: "Configuration file (YAML) with relabelling rules, a choice of services and several organizations. Read again on SIGHUP and POST /-/reload.",
@@ -193,6 +194,10 @@ func (c *Config) Settings() []Setting {
 		{
 			Flag: "config.check", Value: boolTo(&c.CheckOnly),
 			Help: "Check flags, --config.file and --web.config.file, say what is wrong, and exit.",
+		},
+		{
+			Flag: "config.syntax-only", Value: boolTo(&c.SyntaxOnly),
+			Help: "Let --config.check pass without the key and CA files that are named, for machines that do not have them.",
 		},
 	}
 	last := []Setting{
@@ -251,7 +256,7 @@ func (c *Config) Settings() []Setting {
 			Help: "Address on which to serve the simulated API.",
 		},
 	}
-	return append(append(first, c.Organization.settings()...), last...)
+	return slices.Concat(settings, c.Organization.settings(), last)
 }
 
 // PageFormats are what the command once can print, the default first.

@@ -180,7 +180,12 @@ func baseURLTo(to *string) Value {
 		if err != nil {
 			return "", fmt.Errorf("%w: write it like %s", err, api.DefaultURL)
 		}
-		return u.String(), nil
+		// Other clients of the API are given its version as well.
+		base := strings.TrimSuffix(u.String(), "/v1")
+		if strings.Contains(u.EscapedPath()+"/", "/v1/organizations/") {
+			return "", fmt.Errorf("must end before /v1/organizations: write it like %s", api.DefaultURL)
+		}
+		return base, nil
 	}}
 }
 
