@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -147,7 +148,8 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 	if p.state.inventory != nil {
 		p.setInventory(p.state.listed, p.state.inventory.ReadAt)
 	} else {
-		if !reflect.DeepEqual(last.Selection, config.Selection) || last.Shard != config.Shard {
+		lastIDs, lastOnly := last.named()
+		if ids, only := config.named(); only != lastOnly || !slices.Equal(ids, lastIDs) {
 			p.abort()
 			p.startPlan(now)
 		}

@@ -203,3 +203,18 @@ func TestReloadOfNamedServicesBeforeTheFirstList(t *testing.T) {
 		}
 	})
 }
+
+// A service that the user named is down if its own page says nothing, also while the list
+// cannot be had.
+func TestNamedServiceWithoutMetricsBeforeTheFirstList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, plain(2), config{selection: &selection{include: []filter{{ids: []string{id(0), id(1)}}}}})
+		defer m.end()
+		m.world.measured[0].empty = true
+		m.disturb(callList, trouble{left: 1000, kind: "403"})
+		m.pass(30 * time.Second)
+		m.check()
+		m.apply(config{selection: &selection{include: []filter{{ids: []string{id(1)}}}}})
+		m.check()
+	})
+}

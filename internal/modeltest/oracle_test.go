@@ -38,8 +38,10 @@ type oracle struct {
 	page       answer             // the latest good one of the organization
 	pageOK     bool               // so was the latest one
 	latest     answer             // that one, good or bad; zero while none is asked for
+	refused    bool               // upstream gives that page to nobody, or not to this key
 	measured   map[string]*sample // the newest of each service, "" for series of none
 	failed     map[string]bool    // services whose own page could not be had
+	asked      map[string]bool    // services whose own page was answered before the first list
 	measuredAt time.Time          // when any page last was good
 
 	hostnames map[string]string
@@ -63,7 +65,7 @@ func newOracle(c config) *oracle {
 			"creating", "deleting", "finalizing_restore", "replaying_wal", "restarting",
 			"restoring_backup", "running", "stopped", "unavailable",
 		},
-		measured: map[string]*sample{}, failed: map[string]bool{},
+		measured: map[string]*sample{}, failed: map[string]bool{}, asked: map[string]bool{},
 		hostnames: map[string]string{}, settings: map[string]map[string]float64{},
 	}
 }
@@ -187,6 +189,11 @@ func (o *oracle) settle(now time.Time, first bool) {
 			o.forget(id)
 		}
 	}
+	for id := range o.asked {
+		if !o.exports(id, now) {
+			o.forget(id)
+		}
+	}
 	// What is wanted from now on may be on the page that is held.
 	if o.page.call != "" && !tooOld(o.page, now) {
 		for id, list := range byService(parsePage(o.page.body)) {
@@ -200,6 +207,7 @@ func (o *oracle) settle(now time.Time, first bool) {
 func (o *oracle) forget(id string) {
 	delete(o.measured, id)
 	delete(o.failed, id)
+	delete(o.asked, id)
 	delete(o.hostnames, id)
 	delete(o.settings, id)
 }
@@ -224,6 +232,12 @@ func (o *oracle) exports(id string, at time.Time) bool {
 // takePage takes in the organization's page.
 func (o *oracle) takePage(a answer) {
 	o.latest = a
+	switch a.status {
+	case http.StatusBadRequest, http.StatusNotFound:
+		o.refused = true
+	default:
+		o.refused = a.status == http.StatusForbidden && o.listOK
+	}
 	list, err := tryParsePage(a.body)
 	o.pageOK = a.good() && err == nil && (len(list) > 0 || o.mayBeEmpty(a.at))
 	if !o.pageOK {
@@ -238,7 +252,7 @@ func (o *oracle) takePage(a answer) {
 		}
 	}
 	// What the list does not know lives only as long as upstream names it.
-	for id := range o.measured {
+	for _, id := range slices.AppendSeq(slices.Collect(maps.Keys(o.measured)), maps.Keys(o.asked)) {
 		_, known := o.services[id]
 		if _, named := groups[id]; !named && !known {
 			o.forget(id)
@@ -267,6 +281,9 @@ func (o *oracle) takeOwn(a answer) {
 	s, known := o.services[a.service]
 	if !known && !o.listedAt.IsZero() {
 		return // it has gone meanwhile
+	}
+	if !known {
+		o.asked[a.service] = true
 	}
 	list, err := tryParsePage(a.body)
 	empty := len(list) == 0 && known && s.state == "running" && !o.justStarted(a.service, a.at)
@@ -315,6 +332,11 @@ func (o *oracle) known() []string {
 	ids := slices.Collect(maps.Keys(o.services))
 	for id := range o.measured {
 		if _, listed := o.services[id]; !listed && id != "" && o.fresh(id) != nil {
+			ids = append(ids, id)
+		}
+	}
+	for id := range o.asked { // the user named it
+		if _, listed := o.services[id]; !listed && o.measured[id] == nil {
 			ids = append(ids, id)
 		}
 	}
@@ -378,15 +400,10 @@ func (o *oracle) status(service string) string {
 // upstream refuses the organization's page, or is not asked for it, it is enough that
 // some services can be read.
 func (o *oracle) allUp() bool {
-	refused := false
-	switch o.latest.status {
-	case http.StatusBadRequest, http.StatusNotFound:
-		refused = true
-	}
 	switch {
 	case !o.listOK:
 		return false
-	case o.latest.call != "" && !refused:
+	case o.latest.call != "" && !o.refused:
 		return o.pageOK
 	case o.mute():
 		return true
