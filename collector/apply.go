@@ -68,11 +68,6 @@ func (c *Collector) replace(configs []*Organization) ([]*api.Client, error) {
 		cfg.Hooks = c.health.hooks(p.label)
 		client, err := api.New(cfg)
 		if err != nil {
-			for _, made := range clients[:i] {
-				if made != nil {
-					made.Close()
-				}
-			}
 			return nil, fmt.Errorf("organization %q: %w", cmp.Or(config.Name, config.ID), err)
 		}
 		clients[i] = client

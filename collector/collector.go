@@ -44,9 +44,7 @@ type Collector struct {
 
 	onResponse func(*poller, schedule.Request)
 
-	// Whether a name is one of series that are served besides upstream's and the
-	// inventory's, and whether it is one of those or of the inventory's.
-	liveName, ownName func(string) bool
+	liveName, ownName func(name string) bool // see ownNames
 
 	pollers atomic.Pointer[[]*poller]
 	claims  sync.Mutex // of ids: held while pollers, or the id of one of them, are replaced
@@ -68,8 +66,7 @@ func New(o Options) (*Collector, error) {
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
 	}
-	c.liveName = names(o.ReservedNames, []string{upName}, healthNames())
-	c.ownName = names(o.ReservedNames, []string{upName}, healthNames(), inventoryNames())
+	c.liveName, c.ownName = ownNames(o.ReservedNames)
 	c.pollers.Store(&[]*poller{})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func (p *poller) publish(now time.Time) {
 	}
 	p.observeBudget(plan)
 	p.view.Store(p.newView(now, plan))
-	if st.list.tried && (st.pageTried || st.servicePages.tried || st.noMetrics()) {
+	if st.list.tried && (st.organizationPage.tried || st.servicePages.tried || st.noMetrics()) {
 		p.firstOnce.Do(func() { close(p.first) })
 	}
 }
@@ -58,7 +58,7 @@ func (p *poller) ttl(id string) time.Duration {
 func (p *poller) observeBudget(plan schedule.Summary) {
 	st := p.state
 	if plan.OrganizationCall != schedule.CallNever &&
-		(!st.pageTried || st.organizationPage.err != nil && !st.pageRefused) {
+		(!st.organizationPage.tried || st.organizationPage.err != nil && !st.pageRefused) {
 		return // what the organization's page covers is not known, or it is in trouble
 	}
 	period := plan.Period.Round(time.Second)

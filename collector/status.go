@@ -196,7 +196,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			continue
 		}
 		status := s.status(now)
-		status.DetailsPending = v.config.CollectSettings && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
+		status.DetailsPending = v.config.CollectSettings && !s.settings.made || v.config.wantsHostnames() && !s.hostname.made
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
@@ -208,7 +208,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 func (c condition) status(now time.Time) CallStatus {
 	s := CallStatus{Tried: c.tried, OK: c.ok(), Since: c.since.Round(0), LastSuccess: c.lastSuccess.Round(0)}
 	if c.err != nil {
-		s.Error, s.Reason = c.err.Error(), reason(c.err)
+		s.Error, s.Reason = c.err.Error(), c.reason
 	}
 	if !c.lastSuccess.IsZero() {
 		s.AgeSeconds = age(now, c.lastSuccess).Seconds()
@@ -221,7 +221,7 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	if s.err != nil {
 		o.Error = s.err.Error()
 	}
-	o.DetailsError = cmp.Or(s.settingsErr, s.hostnameErr)
+	o.DetailsError = cmp.Or(s.settings.err, s.hostname.err)
 	if e := s.entry; e != nil {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType
