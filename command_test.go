@@ -20,20 +20,27 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
-// command runs a command to its end.
-func command(t *testing.T, env []string, args ...string) (code int, stdout, stderr string) {
-	t.Helper()
-	var out, problems bytes.Buffer
-	code = run(t.Context(), args, environment(env...), &out, &problems)
-	return code, out.String(), problems.String()
+// checkReport is what scripts rely on in the output of check --json.
+type checkReport struct {
+	OK            bool
+	Organizations []struct {
+		Endpoints []struct {
+			Endpoint      string
+			OK            bool
+			Error, Reason string
+		}
+		Errors, Warnings []string
+	}
 }
 
 // checked runs the command check and returns what it says of its organizations.
 func checked(t *testing.T, env []string, args ...string) (checkReport, string) {
 	t.Helper()
-	code, stdout, stderr := command(t, env, append([]string{"check", "--json"}, args...)...)
+	code, stdout, stderr := runCommand(t, env, append([]string{"check", "--json"}, args...)...)
 	var r checkReport
 	if err := json.Unmarshal([]byte(stdout), &r); err != nil {
 		t.Fatalf("%v in %s", err, stdout)
@@ -163,8 +170,8 @@ func TestCheckJudges(t *testing.T) {
 			report, stderr := checked(t, env, fast...)
 			r := report.Organizations[0]
 			var requests []string
-			for _, q := range r.Requests {
-				name := string(q.Endpoint)
+			for _, q := range r.Endpoints {
+				name := q.Endpoint
 				if !q.OK {
 					name = "!" + name
 				}
@@ -187,7 +194,7 @@ func TestCheckJudges(t *testing.T) {
 				match("stderr", []string{"clickhouse_postgres_exporter: error: " + test.errors[0] + "\n"}, []string{stderr})
 			}
 			// What people read says the same.
-			_, stdout, _ := command(t, env, append([]string{"check"}, fast...)...)
+			_, stdout, _ := runCommand(t, env, append([]string{"check"}, fast...)...)
 			for _, w := range append(r.Warnings, r.Errors[min(1, len(r.Errors)):]...) {
 				if beginning, _, _ := strings.Cut(w, "("); !strings.Contains(stdout, ": "+strings.TrimSpace(beginning[:min(30, len(beginning))])) {
 					t.Errorf("%q is not in\n%s", w, stdout)
@@ -201,13 +208,13 @@ func TestCheckJudges(t *testing.T) {
 func TestCheckTimesOut(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	defer server.Close()
-	env := []string{envURL + "=" + server.URL, envKeyID + "=id", envKeySecret + "=hush"}
-	code, _, stderr := command(t, env, append(fast, "check", "--timeout=50ms")...)
+	env := []string{config.EnvURL + "=" + server.URL, config.EnvKeyID + "=id", config.EnvKeySecret + "=hush"}
+	code, _, stderr := runCommand(t, env, append(fast, "check", "--timeout=50ms")...)
 	want := "clickhouse_postgres_exporter: error: list of organizations did not answer within --timeout=50ms: check the network, or raise --timeout\n"
 	if code != 1 || stderr != want {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
-	code, _, stderr = command(t, env, append(fast, "once", "--timeout=50ms")...)
+	code, _, stderr = runCommand(t, env, append(fast, "once", "--timeout=50ms")...)
 	want = "clickhouse_postgres_exporter: error: not done within --timeout=50ms, still waiting for the list of services: raise --timeout, or see what is slow with --log.level=debug\n"
 	if code != 1 || stderr != want {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
@@ -221,7 +228,7 @@ func (broken) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
 
 func TestPrintsIntoNothing(t *testing.T) {
 	_, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
-	for _, args := range [][]string{{"once"}, {"check"}, {"--help-man"}} {
+	for _, args := range [][]string{{"once"}, {"check"}} {
 		var stderr bytes.Buffer
 		code := run(t.Context(), append(slices.Clone(fast), args...), environment(env...), broken{}, &stderr)
 		if code != 1 || !strings.HasSuffix(stderr.String(), ": broken pipe\n") || strings.Count(stderr.String(), "\n") != 1 {
@@ -243,7 +250,7 @@ func TestServeOutlivesItsKey(t *testing.T) {
 	}
 	// Several more polls are refused and add no line.
 	awaitPage(t, func() string { return "" }, func(string) bool { return s.Count("services", http.StatusUnauthorized) > 3 })
-	told := regexp.MustCompile(`(?m)^.* level=warn .* endpoint=services .*err="list services: API key wrong or expired \(status 401, .*check the key id and secret \(CLICKHOUSE_CLOUD_API_KEY and CLICKHOUSE_CLOUD_API_SECRET, or the key files\)"$`)
+	told := regexp.MustCompile(`(?m)^.* level=warn .* endpoint=services .*err="list services: API key wrong or expired \(status 401, .*check the key id and secret \(CLICKHOUSE_CLOUD_API_KEY and CLICKHOUSE_CLOUD_API_SECRET\)"$`)
 	if lines := told.FindAllString(e.stderr.String(), -1); len(lines) != 1 {
 		t.Errorf("%d lines about the key:\n%s", len(lines), e.stderr)
 	}
@@ -277,7 +284,7 @@ func TestUnreadableKeyFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(dir, program)
+	name := filepath.Join(dir, config.Program)
 	copyFile(t, binary, name)
 	cmd := exec.Command(name, "--api.key-id-file="+file, "--api.key-secret-file="+file)
 	coverage := filepath.Join(dir, "coverage")
@@ -316,52 +323,5 @@ func copyFile(t *testing.T, from, to string) {
 	}
 	if err := out.Close(); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// TestManual: every flag and command is on the page, and nothing in a text is taken
-// for an instruction.
-func TestManual(t *testing.T) {
-	var b bytes.Buffer
-	app := newApplication(&flags{}, true).Model()
-	app.Help = "A summary.\n\n.hidden \\fB'quoted' `flag`\n\nSecond."
-	if err := writeManual(&b, app); err != nil {
-		t.Fatal(err)
-	}
-	page := b.String()
-	for _, want := range []string{
-		"\n.SH DESCRIPTION\n\\&.hidden \\efB\\(aqquoted\\(aq \\(gaflag\\(ga\n.PP\nSecond.\n",
-		"\n.SS check\n", "\n.SS once\n", "\n.SS healthcheck\n",
-	} {
-		if !strings.Contains(page, want) {
-			t.Errorf("%q is missing from\n%s", want, page)
-		}
-	}
-	for _, f := range app.Flags {
-		if found := regexp.MustCompile(`(?m)^\.B ".*` + regexp.QuoteMeta(troff("--"+f.Name)) + `["=]`).MatchString(page); found == f.Hidden {
-			t.Errorf("--%s: on the page %v, hidden %v", f.Name, found, f.Hidden)
-		}
-	}
-	macro := regexp.MustCompile(`^\.(TH|SH|SS|TP|PP|B|nh|ad)( |$)`)
-	for line := range strings.Lines(page) {
-		if strings.HasPrefix(line, ".") && !macro.MatchString(strings.TrimSuffix(line, "\n")) || strings.HasPrefix(line, "'") {
-			t.Errorf("line %q is taken for an instruction", line)
-		}
-	}
-	if asksForManual([]string{"--", "--help-man"}) || !asksForManual([]string{"check", "--help-man"}) {
-		t.Error("asksForManual")
-	}
-}
-
-// TestProgressStops: nothing is written once f has returned.
-func TestProgressStops(t *testing.T) {
-	var calls int
-	progress{}.during(func() string { t.Error("asked without a terminal"); return "" }, func() { calls++ })
-	progress{io.Discard}.during(func() string { return "x" }, func() { calls++ })
-	if calls != 2 {
-		t.Errorf("%d calls", calls)
-	}
-	if p := newProgress(&bytes.Buffer{}, environment("TERM=xterm")); p.terminal != nil {
-		t.Error("a buffer is taken for a terminal")
 	}
 }

@@ -9,12 +9,9 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
-
-// demoInterval is how often the demo polls, and how often its simulated
-// values change: fast enough to watch.
-const demoInterval = 5 * time.Second
 
 // The exporter's own key in the demo. The rate limit counts per key, so that
 // the user, who is given another key, has the whole of it for curl.
@@ -47,24 +44,25 @@ type demo struct {
 	simulator *simulator.Simulator
 }
 
-// newDemo listens, and changes o so that the exporter polls what it serves.
-func newDemo(o *options) (*demo, error) {
-	l, err := net.Listen("tcp", o.demoListenAddress)
+// newDemo listens, and changes c so that the exporter polls what it serves.
+func newDemo(c *config.Config) (*demo, error) {
+	l, err := net.Listen("tcp", c.Demo.ListenAddress)
 	if err != nil {
 		return nil, fmt.Errorf("cannot serve the simulated API: %w; choose another --demo.listen-address", err)
 	}
+	limit, window := c.Organization.Rate()
 	s := simulator.New(simulator.Config{
-		Services:        o.demoServices,
-		Seed:            o.demoSeed,
-		RefreshInterval: demoInterval,
-		CreateDelay:     3 * demoInterval,
-		RestartDelay:    2 * demoInterval,
-		DeleteDelay:     2 * demoInterval,
-		BackupDelay:     3 * demoInterval,
-		ChangeDelay:     2 * demoInterval,
+		Services:        c.Demo.Services,
+		Seed:            c.Demo.Seed,
+		RefreshInterval: config.DemoInterval,
+		CreateDelay:     3 * config.DemoInterval,
+		RestartDelay:    2 * config.DemoInterval,
+		DeleteDelay:     2 * config.DemoInterval,
+		BackupDelay:     3 * config.DemoInterval,
+		ChangeDelay:     2 * config.DemoInterval,
 		FillDisks:       true,
-		RateLimit:       o.rate.limit,
-		RateWindow:      o.rate.window,
+		RateLimit:       limit,
+		RateWindow:      window,
 	})
 	s.AddKey(simulator.Key{ID: demoKeyID, Secret: demoKeySecret})
 	for i, v := range s.Services() {
@@ -73,9 +71,7 @@ func newDemo(o *options) (*demo, error) {
 		}
 	}
 	d := &demo{listener: l, simulator: s}
-	o.apiURL = d.url()
-	o.organizationID = s.Config().OrganizationID
-	o.credentials = api.StaticCredentials(demoKeyID, demoKeySecret)
+	c.Organization.Simulate(d.url(), s.Config().OrganizationID, api.StaticCredentials(demoKeyID, demoKeySecret))
 	return d, nil
 }
 
@@ -93,16 +89,16 @@ func (d *demo) server(l loggers) *http.Server {
 	}
 }
 
-// onDemo calls f, and serves the simulated API for that long if o asks for it.
-func onDemo(o *options, stderr io.Writer, f func() error) error {
-	if !o.demo {
+// onDemo calls f, and serves the simulated API for that long if c asks for it.
+func onDemo(c *config.Config, stderr io.Writer, f func() error) error {
+	if !c.Demo.Enabled {
 		return f()
 	}
-	logs, err := newLoggers(stderr, o.logLevel, o.logFormat)
+	logs, err := newLoggers(stderr, c.LogLevel, c.LogFormat)
 	if err != nil {
 		return err
 	}
-	d, err := newDemo(o)
+	d, err := newDemo(c)
 	if err != nil {
 		return err
 	}
@@ -120,7 +116,7 @@ func onDemo(o *options, stderr io.Writer, f func() error) error {
 
 // introduce tells how to play with the demo.
 func (d *demo) introduce(w io.Writer, metrics string) {
-	c, running := d.simulator.Config(), 0
+	s, running := d.simulator.Config(), 0
 	for _, v := range d.simulator.Services() {
 		if v.State == demoRunning {
 			running++
@@ -143,8 +139,8 @@ within %s, with a key of its own:
 
   curl -s %s | grep PostgresServer_CPUSeconds_Total
 
-`, c.Services, running, d.url(), d.url(), c.KeyID, c.KeySecret, c.OrganizationID,
-		c.RateLimit, c.RateWindow, 2*demoInterval, metrics)
+`, s.Services, running, d.url(), d.url(), s.KeyID, s.KeySecret, s.OrganizationID,
+		s.RateLimit, s.RateWindow, 2*config.DemoInterval, metrics)
 }
 
 // dialable returns a listener's address as a client on this machine can use

@@ -150,3 +150,21 @@ func TestReadmeIsShort(t *testing.T) {
 		t.Errorf("README.md has %d lines, at most 200 are wanted: move what not every reader needs to docs/", n)
 	}
 }
+
+// TestDocsFlagsExist finds flags that documents name and docs/flags.md, which is
+// generated, does not.
+func TestDocsFlagsExist(t *testing.T) {
+	texts := documents(t)
+	exists := map[string]bool{"version": true, "help": true} // kingpin's own
+	for _, m := range regexp.MustCompile("(?m)^\\| `--([a-z.-]+)` \\|").FindAllStringSubmatch(texts["docs/flags.md"], -1) {
+		exists[m[1]], exists["no-"+m[1]] = true, true
+	}
+	flag := regexp.MustCompile("`(?:clickhouse_postgres_exporter [a-z ]*)?--([a-z][a-z.-]+[a-z])")
+	for file, text := range texts {
+		for _, m := range flag.FindAllStringSubmatch(text, -1) {
+			if !exists[m[1]] {
+				t.Errorf("%s: there is no flag --%s", file, m[1])
+			}
+		}
+	}
+}

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"errors"
 	"net/http"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
 // TestOnceIsComplete: also of an organization whose page leaves services out, and
@@ -18,7 +15,7 @@ import (
 func TestOnceIsComplete(t *testing.T) {
 	for _, mode := range []simulator.CapMode{simulator.CapTruncate, simulator.CapReject} {
 		s, env := upstream(t, simulator.Config{Services: 8, Seed: 1, OrgMetricsLimit: 3, CapMode: mode})
-		code, stdout, stderr := command(t, env, append(fast, "once")...)
+		code, stdout, stderr := runCommand(t, env, append(fast, "once")...)
 		if code != 0 || stderr != "" {
 			t.Fatalf("exit code %d, stderr %q", code, stderr)
 		}
@@ -35,7 +32,7 @@ func TestOnceIsComplete(t *testing.T) {
 
 	s, env := upstream(t, simulator.Config{Services: 4, Seed: 1, OrgMetricsLimit: 3})
 	s.SetFault(simulator.Fault{Endpoints: []string{"service_metrics"}, Status: http.StatusForbidden})
-	code, stdout, stderr := command(t, env, append(fast, "once")...)
+	code, stdout, stderr := runCommand(t, env, append(fast, "once")...)
 	if code != 0 || stderr != "" || strings.Count(stdout, "\nPostgresServiceInfo{") != 3 || strings.Count(stdout, "\nclickhouse_postgres_service_up{") != 4 {
 		t.Errorf("exit code %d, stderr %q\n%s", code, stderr, stdout)
 	}
@@ -46,9 +43,9 @@ func TestOnceIsComplete(t *testing.T) {
 func TestOnceHasDetails(t *testing.T) {
 	s, env := upstream(t, simulator.Config{Services: 3, Seed: 1})
 	once := func(args ...string) (int, string, string) {
-		return command(t, env, append(append(slices.Clone(fast), "once"), args...)...)
+		return runCommand(t, env, append(append(slices.Clone(fast), "once"), args...)...)
 	}
-	code, stdout, stderr := once("--collector.config")
+	code, stdout, stderr := once("--collector.settings")
 	settings, hosts := map[string]bool{}, map[string]bool{}
 	for _, m := range families(t, stdout)["clickhouse_postgres_service_setting"].GetMetric() {
 		settings[label(m, "postgres_service")] = true
@@ -69,42 +66,9 @@ func TestOnceHasDetails(t *testing.T) {
 	}
 
 	s.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, Status: http.StatusForbidden})
-	code, stdout, stderr = once("--collector.config")
+	code, stdout, stderr = once("--collector.settings")
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "API key not allowed to do this") {
 		t.Errorf("not allowed: exit code %d, stderr %q\n%s", code, stderr, stdout)
-	}
-}
-
-// TestIncomplete has what once waits for, and what it does not.
-func TestIncomplete(t *testing.T) {
-	read := time.Unix(1, 0)
-	forbidden := errors.New("not allowed")
-	service := func(change func(*collector.ServiceStatus)) collector.ServiceStatus {
-		s := collector.ServiceStatus{Known: true, State: "running", LastSuccess: read}
-		change(&s)
-		return s
-	}
-	good := service(func(*collector.ServiceStatus) {})
-	pending := service(func(s *collector.ServiceStatus) { s.DetailsPending = true })
-	refused := service(func(s *collector.ServiceStatus) { s.DetailsError = forbidden })
-	for _, test := range []struct {
-		name     string
-		services []collector.ServiceStatus
-		missing  string
-		broken   error
-	}{
-		{"all is there", []collector.ServiceStatus{good, good}, "", nil},
-		{"no metrics yet", []collector.ServiceStatus{good, service(func(s *collector.ServiceStatus) { s.LastSuccess = time.Time{} })}, "the metrics of 1 services", nil},
-		{"no metrics to be had", []collector.ServiceStatus{good, service(func(s *collector.ServiceStatus) { s.LastSuccess, s.Error = time.Time{}, "no" })}, "", nil},
-		{"no settings yet", []collector.ServiceStatus{pending, good, pending}, "the settings or hostnames of 2 services, each of which takes a request", nil},
-		{"no settings of a stopped one", []collector.ServiceStatus{good, {Known: true, State: "stopped", DetailsPending: true}}, "", nil},
-		{"settings of one refused", []collector.ServiceStatus{refused, good}, "", nil},
-		{"settings refused", []collector.ServiceStatus{refused, refused}, "", forbidden},
-	} {
-		missing, broken := incomplete(collector.OrganizationStatus{Up: true, InventoryKnown: true, Services: test.services})
-		if missing != test.missing || !errors.Is(broken, test.broken) {
-			t.Errorf("%s: %q, %v", test.name, missing, broken)
-		}
 	}
 }
 
@@ -113,7 +77,7 @@ func TestOnceSaysWhy(t *testing.T) {
 	s, env := upstream(t, simulator.Config{Services: 4, Seed: 1})
 	for name, endpoint := range map[string]string{"services": "list services", "organization_metrics service_metrics": "get (organization|service) metrics"} {
 		end := s.SetFault(simulator.Fault{Endpoints: strings.Fields(name), Status: http.StatusForbidden, Message: "not today"})
-		code, stdout, stderr := command(t, env, append(fast, "once")...)
+		code, stdout, stderr := runCommand(t, env, append(fast, "once")...)
 		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
 			!regexp.MustCompile("^clickhouse_postgres_exporter: error: "+endpoint+`: API key not allowed to do this \(status 403`).MatchString(stderr) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", name, code, stdout, stderr)

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/alecthomas/kingpin/v2"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -20,6 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // checkGenerated compares what is between the two comments of a document that mark a
@@ -63,44 +63,9 @@ func code(text string) string {
 	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
 }
 
-func TestDocsFlags(t *testing.T) {
-	app := newApplication(&flags{}, true).Model()
-	var b strings.Builder
-	b.WriteString("\n")
-	writeFlagTable(&b, app.FlagGroupModel)
-	for _, c := range app.FlattenedCommands() {
-		fmt.Fprintf(&b, "\n## `%s`\n\n%s\n", c.FullCommand, c.Help)
-		if len(c.Flags) > 0 {
-			b.WriteString("\n")
-			writeFlagTable(&b, c.FlagGroupModel)
-		}
-	}
-	b.WriteString("\n")
-	checkGenerated(t, "docs/flags.md", "flags", b.String())
-}
-
-// variable is an environment variable in a text, origin the part of a flag's help
-// that tells where its value comes from otherwise.
-var (
-	variable = regexp.MustCompile(`\$([A-Z_]+)`)
-	origin   = regexp.MustCompile(` \(\$([A-Z_]+)(?:, (\S+))?\)$`)
-)
-
-func writeFlagTable(b *strings.Builder, flags *kingpin.FlagGroupModel) {
-	b.WriteString("| flag | default | meaning | environment |\n| --- | --- | --- | --- |\n")
-	for _, f := range flags.Flags {
-		if f.Hidden {
-			continue
-		}
-		meaning, value, environment := f.Help, strings.Join(f.Default, " "), ""
-		if m := variable.FindStringSubmatch(meaning); m != nil {
-			environment = m[1]
-		}
-		if m := origin.FindStringSubmatch(meaning); m != nil {
-			meaning, value = strings.TrimSuffix(meaning, m[0]), m[2]
-		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", code("--"+f.Name), code(value), cell(meaning), code(environment))
-	}
+func TestDocsSettings(t *testing.T) {
+	checkGenerated(t, "docs/flags.md", "flags", config.FlagTables())
+	checkGenerated(t, "docs/configuration.md", "configuration", config.KeyTables())
 }
 
 // described returns the names of all metrics of the exporter's own registry.
@@ -139,7 +104,7 @@ func TestDocsMetrics(t *testing.T) {
 		return append(bytes.Clone(body), "nonsense{\n"...)
 	}})
 	s.SetFault(simulator.Fault{Endpoints: []string{"services"}, Skip: 1, Count: 1, Status: http.StatusForbidden})
-	e := start(t, env, append(fast, "--metrics.interval=100ms", "--inventory.interval=100ms", "--collector.config")...)
+	e := start(t, env, append(fast, "--metrics.interval=100ms", "--inventory.interval=100ms", "--collector.settings")...)
 
 	want := described(t)
 	for _, name := range []string{"build_info", "config_last_reload_successful", "config_last_reload_success_timestamp_seconds"} {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // padding makes upstream's page larger than what sockets hold.
@@ -114,7 +116,7 @@ func TestStopWhileUpstreamHangs(t *testing.T) {
 		<-r.Context().Done()
 	}))
 	defer server.Close()
-	env := []string{envURL + "=" + server.URL, envKeyID + "=id", envKeySecret + "=hush", envOrgID + "=org"}
+	env := []string{config.EnvURL + "=" + server.URL, config.EnvKeyID + "=id", config.EnvKeySecret + "=hush", config.EnvOrgID + "=org"}
 	e := start(t, env, append(fast, "--api.timeout=1h")...)
 	<-asked
 	if code := e.stop(); code != 0 {

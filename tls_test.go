@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // authority is a certificate authority of the test's own.
@@ -117,8 +119,8 @@ func TestReplacedCAFile(t *testing.T) {
 			}
 			c := s.Config()
 			env := []string{
-				envURL + "=" + strings.Replace(server.URL, "127.0.0.1", "localhost", 1),
-				envKeyID + "=" + c.KeyID, envKeySecret + "=" + c.KeySecret, envOrgID + "=" + c.OrganizationID,
+				config.EnvURL + "=" + strings.Replace(server.URL, "127.0.0.1", "localhost", 1),
+				config.EnvKeyID + "=" + c.KeyID, config.EnvKeySecret + "=" + c.KeySecret, config.EnvOrgID + "=" + c.OrganizationID,
 			}
 			e := startProcess(t, env, append(fast, "--api.ca-file="+file, "--metrics.interval=100ms", "--inventory.interval=100ms")...)
 			scrape := func() string { _, page := get(t, e.url("/metrics")); return page }
@@ -306,13 +308,13 @@ func TestWebConfigThatCannotServe(t *testing.T) {
 	write("web.yml", config)
 	_, env := upstream(t, simulator.Config{})
 	for _, args := range [][]string{{"--config.check"}, {"--web.listen-address=127.0.0.1:0"}} {
-		code, stdout, stderr := command(t, env, append(args, "--web.config.file="+file)...)
+		code, stdout, stderr := runCommand(t, env, append(args, "--web.config.file="+file)...)
 		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "clickhouse_postgres_exporter: error: --web.config.file="+file+": http2: TLSConfig.CipherSuites") {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", args, code, stdout, stderr)
 		}
 	}
 	write("web.yml", config+"http_server_config:\n  http2: false\n")
-	if code, _, stderr := command(t, env, "--config.check", "--web.config.file="+file); code != 0 {
+	if code, _, stderr := runCommand(t, env, "--config.check", "--web.config.file="+file); code != 0 {
 		t.Errorf("without HTTP/2: exit code %d, stderr %q", code, stderr)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // TestWalkthrough goes the way of the Managed Postgres API guide, with requests like
@@ -32,7 +34,7 @@ func TestWalkthrough(t *testing.T) {
 	},
 	) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, strings.TrimPrefix(env[0], envURL+"=")+"/v1/organizations/"+c.OrganizationID+"/postgres"+path, strings.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), method, strings.TrimPrefix(env[0], config.EnvURL+"=")+"/v1/organizations/"+c.OrganizationID+"/postgres"+path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

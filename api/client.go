@@ -75,11 +75,19 @@ type Config struct {
 	CACertificates   []byte        // what CAFile holds; read from there if nil
 	MaxRetries       int           // after 5xx and lost connections; 0 is the default of 2, less is none
 	Hooks            Hooks
+	Adviser          Adviser // nil for none
 
 	// Transport is what requests go through instead of the network, such as an
 	// upstream within the process. It gets no CAFile, and has to undo a content
 	// encoding itself. nil is the network.
 	Transport http.RoundTripper
+}
+
+// Adviser knows what the user of a client can do about an error. Implementations can be
+// compared.
+type Adviser interface {
+	// Advise returns words to put at the end of the error's text, "" for none.
+	Advise(e *Error) string
 }
 
 // Client calls the API. It is safe for concurrent use. Every call waits for the
@@ -94,6 +102,7 @@ type Client struct {
 	maxBytes    int64
 	maxRetries  int
 	hooks       Hooks
+	adviser     Adviser
 	transport   http.RoundTripper
 	large       chan struct{} // held while a large body is read
 	sizes       sync.Map      // by Endpoint: int64, the size of the latest body
@@ -105,9 +114,9 @@ func New(cfg Config) (*Client, error) {
 	if cfg.BaseURL == "" {
 		cfg.BaseURL = DefaultURL
 	}
-	base, err := parseBaseURL(cfg.BaseURL)
+	base, err := ParseURL(cfg.BaseURL)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("API client: base URL %w", err)
 	}
 	if cfg.Credentials == nil {
 		return nil, errors.New("API client: no source of credentials given")
@@ -151,6 +160,7 @@ func New(cfg Config) (*Client, error) {
 		maxBytes:    cfg.MaxResponseBytes,
 		maxRetries:  cfg.MaxRetries,
 		hooks:       cfg.Hooks,
+		adviser:     cfg.Adviser,
 		transport:   transport,
 		large:       make(chan struct{}, 1),
 	}, nil
@@ -308,8 +318,20 @@ type request struct {
 	decode   func(*answer) *Error // of a status of 200; keeps the result if it is good
 }
 
-// call makes a call: attempts, with what comes between them.
+// call makes a call, and adds advice to its error.
 func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*answer) *Error) error {
+	failure := c.attempts(ctx, endpoint, ids, accept, decode)
+	if failure == nil {
+		return nil
+	}
+	if c.adviser != nil {
+		failure.advice = c.adviser.Advise(failure)
+	}
+	return failure
+}
+
+// attempts makes a call: attempts, with what comes between them. Its errors are its own.
+func (c *Client) attempts(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*answer) *Error) *Error {
 	path, err := endpoint.path(ids...)
 	if err != nil {
 		return asError(err, endpoint, KindBadRequest)
@@ -507,9 +529,8 @@ func redirect(from *url.URL, location string, hops int) (*url.URL, *Error) {
 	case !sameOrigin(from, to) || to.User != nil:
 		// Host alone: what follows it may be confidential.
 		return nil, &Error{
-			Kind:   KindRedirect,
-			what:   fmt.Sprintf("redirect to %s refused, to which credentials must not be sent", to.Scheme+"://"+to.Host),
-			remedy: "check --api.url, and set it to that address if you trust it",
+			Kind: KindRedirect,
+			what: fmt.Sprintf("redirect to %s refused, to which credentials must not be sent", to.Scheme+"://"+to.Host),
 		}
 	case hops >= maxRedirects:
 		return nil, &Error{Kind: KindRedirect, what: fmt.Sprintf("more than %d redirects", maxRedirects)}

@@ -265,29 +265,33 @@ func TestNewErrors(t *testing.T) {
 	noPEM := filepath.Join(dir, "no.pem")
 	writeFile(t, noPEM, "not PEM")
 	missing := filepath.Join(dir, "missing.pem")
-	const want = "; want http(s)://host[:port][/prefix] in --api.url or CLICKHOUSE_API_URL"
+	const (
+		noURL    = "API client: base URL must be an http or https URL"
+		user     = "API client: base URL must not contain a user name or password, since the API key has settings of its own"
+		trailing = "API client: base URL must end before any ? or #"
+	)
 	for _, c := range []struct {
 		change func(*Config)
 		want   string
 	}{
-		{func(c *Config) { c.BaseURL = "api.clickhouse.cloud" }, "API URL must have the scheme http or https" + want},
-		{func(c *Config) { c.BaseURL = "ftp://host" }, "API URL must have the scheme http or https" + want},
-		{func(c *Config) { c.BaseURL = "https://" }, "API URL has no host" + want},
-		{func(c *Config) { c.BaseURL = "https://:443" }, "API URL has no host" + want},
-		{func(c *Config) { c.BaseURL = "https:host" }, "API URL has no host" + want},
-		{func(c *Config) { c.BaseURL = "https://" + testKeyID + ":s3cr3t@host" }, "API URL contains a user name or password, which belong in the environment or in key files" + want},
-		{func(c *Config) { c.BaseURL = "https://user:s3cr3t/@host" }, "API URL is not a valid URL" + want},
-		{func(c *Config) { c.BaseURL = "https://host:port" }, "API URL is not a valid URL" + want},
-		{func(c *Config) { c.BaseURL = "https://host/%zz" }, "API URL is not a valid URL" + want},
-		{func(c *Config) { c.BaseURL = "https://host/\n" }, "API URL is not a valid URL" + want},
-		{func(c *Config) { c.BaseURL = "https://host?a=b" }, "API URL has a query or fragment" + want},
-		{func(c *Config) { c.BaseURL = "https://host?" }, "API URL has a query or fragment" + want},
-		{func(c *Config) { c.BaseURL = "https://host#" }, "API URL has a query or fragment" + want},
+		{func(c *Config) { c.BaseURL = "api.clickhouse.cloud" }, noURL},
+		{func(c *Config) { c.BaseURL = "ftp://host" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://:443" }, noURL},
+		{func(c *Config) { c.BaseURL = "https:host" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://" + testKeyID + ":s3cr3t@host" }, user},
+		{func(c *Config) { c.BaseURL = "https://user:s3cr3t/@host" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://host:port" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://host/%zz" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://host/\n" }, noURL},
+		{func(c *Config) { c.BaseURL = "https://host?a=b" }, trailing},
+		{func(c *Config) { c.BaseURL = "https://host?" }, trailing},
+		{func(c *Config) { c.BaseURL = "https://host#" }, trailing},
 		{func(c *Config) { c.Credentials = nil }, "API client: no source of credentials given"},
 		{func(c *Config) { c.Budget = nil }, "API client: no request budget given"},
 		{func(c *Config) { c.UserAgent = "a\r\nb: c" }, "API client: user agent contains a control character"},
-		{func(c *Config) { c.CAFile = missing }, "read CA file: open " + missing + ": no such file or directory; check --api.ca-file"},
-		{func(c *Config) { c.CAFile = noPEM }, "read CA file " + noPEM + ": no certificate in PEM format found; check --api.ca-file"},
+		{func(c *Config) { c.CAFile = missing }, "read CA file: open " + missing + ": no such file or directory"},
+		{func(c *Config) { c.CAFile = noPEM }, "read CA file " + noPEM + ": no certificate in PEM format found"},
 	} {
 		cfg := Config{Credentials: StaticCredentials(testKeyID, testSecret), Budget: NewBudget(BudgetConfig{})}
 		c.change(&cfg)
@@ -340,7 +344,7 @@ func TestResponseSize(t *testing.T) {
 				page, err := c.OrganizationMetrics(t.Context(), "o")
 				if size > limit {
 					e := asTestError(t, err, KindTooLarge)
-					if want := "get organization metrics: answer larger than 10000 bytes; raise --api.max-response-size"; e.Error() != want {
+					if want := "get organization metrics: answer larger than 10000 bytes"; e.Error() != want {
 						t.Errorf("error is\n%s\nwant\n%s", e, want)
 					}
 					return
@@ -437,15 +441,15 @@ func TestRedirects(t *testing.T) {
 		{303, "../../../../end#fragment", 2, ""},
 		{307, "//" + strings.TrimPrefix(server.URL, "http://") + "/end", 2, ""},
 		{308, "/second", 3, ""},
-		{302, elsewhere.URL + "/s3cr3t", 1, "list services: redirect to " + elsewhere.URL + " refused, to which credentials must not be sent (status 302); check --api.url, and set it to that address if you trust it"},
-		{307, strings.Replace(elsewhere.URL, "http:", "", 1), 1, "list services: redirect to " + elsewhere.URL + " refused, to which credentials must not be sent (status 307); check --api.url, and set it to that address if you trust it"},
-		{302, strings.Replace(server.URL, "http:", "https:", 1), 1, "list services: redirect to " + strings.Replace(server.URL, "http:", "https:", 1) + " refused, to which credentials must not be sent (status 302); check --api.url, and set it to that address if you trust it"},
-		{302, strings.Replace(server.URL, "http://", "http://user:s3cr3t@", 1) + "/end", 1, "list services: redirect to " + server.URL + " refused, to which credentials must not be sent (status 302); check --api.url, and set it to that address if you trust it"},
-		{302, "javascript:alert(1)", 1, "list services: redirect to javascript:// refused, to which credentials must not be sent (status 302); check --api.url, and set it to that address if you trust it"},
-		{302, "", 1, "list services: redirect without a valid address (status 302); check --api.url"},
-		{302, "http://s3cr3t:port/", 1, "list services: redirect without a valid address (status 302); check --api.url"},
-		{302, "/loop", 4, "list services: more than 3 redirects (status 302); check --api.url"},
-		{304, "/end", 1, "list services: unexpected response status (status 304); check --api.url and any proxy between"},
+		{302, elsewhere.URL + "/s3cr3t", 1, "list services: redirect to " + elsewhere.URL + " refused, to which credentials must not be sent (status 302)"},
+		{307, strings.Replace(elsewhere.URL, "http:", "", 1), 1, "list services: redirect to " + elsewhere.URL + " refused, to which credentials must not be sent (status 307)"},
+		{302, strings.Replace(server.URL, "http:", "https:", 1), 1, "list services: redirect to " + strings.Replace(server.URL, "http:", "https:", 1) + " refused, to which credentials must not be sent (status 302)"},
+		{302, strings.Replace(server.URL, "http://", "http://user:s3cr3t@", 1) + "/end", 1, "list services: redirect to " + server.URL + " refused, to which credentials must not be sent (status 302)"},
+		{302, "javascript:alert(1)", 1, "list services: redirect to javascript:// refused, to which credentials must not be sent (status 302)"},
+		{302, "", 1, "list services: redirect without a valid address (status 302)"},
+		{302, "http://s3cr3t:port/", 1, "list services: redirect without a valid address (status 302)"},
+		{302, "/loop", 4, "list services: more than 3 redirects (status 302)"},
+		{304, "/end", 1, "list services: unexpected response status (status 304)"},
 	} {
 		t.Run(fmt.Sprint(c.status, " ", c.to), func(t *testing.T) {
 			hops.reset()
@@ -707,7 +711,7 @@ func TestProxyFromEnvironment(t *testing.T) {
 	if want := []string{"http://api.example/v1/organizations/o/postgres"}; !slices.Equal(asked.all(), want) {
 		t.Errorf("proxy was asked for %q, want %q", asked.all(), want)
 	}
-	if got, want := run("http://user:s3cr3t@127.0.0.1:1"), "list [], error list services: no connection to api.example (proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused); check --api.url, the network and the proxy settings"; got != want {
+	if got, want := run("http://user:s3cr3t@127.0.0.1:1"), "list [], error list services: no connection to api.example (proxyconnect tcp: dial tcp 127.0.0.1:1: connect: connection refused)"; got != want {
 		t.Errorf("behind a proxy: %s, want %s", got, want)
 	}
 }

@@ -56,8 +56,8 @@ func (u *uncached) Invalidate() {}
 func StaticCredentials(keyID, secret string) CredentialsSource {
 	return &uncached{func() (Credentials, error) {
 		return newCredentials(
-			keyPart{"API key id", "CLICKHOUSE_CLOUD_API_KEY", keyID},
-			keyPart{"API key secret", "CLICKHOUSE_CLOUD_API_SECRET", secret},
+			keyPart{"API key id", "", keyID},
+			keyPart{"API key secret", "", secret},
 		)
 	}}
 }
@@ -81,7 +81,7 @@ func FileCredentials(keyIDFile, secretFile string) CredentialsSource {
 	}}
 }
 
-// keyPart is a half of the pair: what it is called, where it is from, its text.
+// keyPart is a half of the pair: what it is called, its file if it has one, its text.
 type keyPart struct{ name, source, text string }
 
 func newCredentials(id, secret keyPart) (Credentials, error) {
@@ -93,6 +93,8 @@ func newCredentials(id, secret keyPart) (Credentials, error) {
 		case strings.ContainsFunc(part.text, func(r rune) bool { return r <= ' ' || r > '~' }):
 			return Credentials{}, part.fault("contains a space, line break or other character that no key has",
 				"put the "+part.name+" there and nothing else", nil)
+		case strings.ContainsAny(part.text[:1]+part.text[len(part.text)-1:], `"'`):
+			return Credentials{}, part.fault("is in quotes", "leave them out, since they become part of it", nil)
 		case len(part.text) > maxKeyFileBytes:
 			return Credentials{}, part.fault("is too long for a key", "put the "+part.name+" there and nothing else", nil)
 		}
@@ -106,7 +108,11 @@ func newCredentials(id, secret keyPart) (Credentials, error) {
 }
 
 func (p keyPart) fault(what, remedy string, err error) error {
-	return &Error{Kind: KindCredentials, Err: err, what: p.name + " (" + p.source + ") " + what, remedy: remedy}
+	name := p.name
+	if p.source != "" {
+		name += " (" + p.source + ")"
+	}
+	return &Error{Kind: KindCredentials, Err: err, what: name + " " + what, remedy: remedy}
 }
 
 func readKeyFile(name, path string) (keyPart, error) {

@@ -57,15 +57,16 @@ func TestStaticCredentials(t *testing.T) {
 	for _, c := range []struct{ id, secret, err string }{
 		{id: testKeyID, secret: testSecret},
 		{id: "\t" + testKeyID + "\n", secret: " " + testSecret + "\r\n"},
-		{"", testSecret, "API key id (CLICKHOUSE_CLOUD_API_KEY) is empty; put the API key id there"},
-		{testKeyID, "", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) is empty; put the API key secret there"},
-		{testKeyID, " \n", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) is empty; put the API key secret there"},
-		{testKeyID, "s3cr3t\ns3cr3t", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, "s3cr3t\x00", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, "s3cr3t\xff", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, "\uFEFFs3cr3t", "API key secret (CLICKHOUSE_CLOUD_API_SECRET) contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
-		{testKeyID, strings.Repeat("s3cr3t", 1000), "API key secret (CLICKHOUSE_CLOUD_API_SECRET) is too long for a key; put the API key secret there and nothing else"},
-		{testKeyID + ":" + testSecret, testSecret, "API key id (CLICKHOUSE_CLOUD_API_KEY) contains a colon, which no key id has; put the API key id there, without the secret"},
+		{"", testSecret, "API key id is empty; put the API key id there"},
+		{testKeyID, "", "API key secret is empty; put the API key secret there"},
+		{testKeyID, " \n", "API key secret is empty; put the API key secret there"},
+		{testKeyID, "s3cr3t\ns3cr3t", "API key secret contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "s3cr3t\x00", "API key secret contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "s3cr3t\xff", "API key secret contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, "\"s3cr3t\"", "API key secret is in quotes; leave them out, since they become part of it"},
+		{testKeyID, "\uFEFFs3cr3t", "API key secret contains a space, line break or other character that no key has; put the API key secret there and nothing else"},
+		{testKeyID, strings.Repeat("s3cr3t", 1000), "API key secret is too long for a key; put the API key secret there and nothing else"},
+		{testKeyID + ":" + testSecret, testSecret, "API key id contains a colon, which no key id has; put the API key id there, without the secret"},
 	} {
 		got, err := StaticCredentials(c.id, c.secret).Credentials()
 		if c.err == "" {

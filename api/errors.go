@@ -70,6 +70,7 @@ type Error struct {
 	Err        error         // what the call met below HTTP or in decoding, may be nil
 
 	what, remedy string // say more than the kind could
+	advice       string // of the [Adviser]
 	html         bool   // a page for humans came in place of upstream's message
 }
 
@@ -118,47 +119,44 @@ func (e *Error) explain() (what, remedy string) {
 	switch e.Kind {
 	case KindUnauthorized:
 		what = "API key wrong or expired"
-		remedy = "check the key id and secret (CLICKHOUSE_CLOUD_API_KEY and CLICKHOUSE_CLOUD_API_SECRET, or the key files)"
 	case KindForbidden:
-		what = "API key not allowed to do this"
-		remedy = "check the key's role and its IP access list"
+		what, remedy = "API key not allowed to do this", "check the key's role and its IP access list"
 	case KindNotFound:
 		switch e.Endpoint {
 		case EndpointOrganizations:
-			what, remedy = "no such path", "check --api.url"
+			what = "no such path"
 		case EndpointServices, EndpointOrganizationMetrics:
-			what, remedy = "organization unknown to this API key", "check --api.organization-id"
+			what = "organization unknown to this API key"
 		default:
-			what, remedy = "organization or service unknown to this API key", "check --api.organization-id, and whether the service still exists"
+			what = "organization or service unknown to this API key"
 		}
 	case KindRateLimited:
 		what = "rate limit of the API key reached"
-		remedy = "lower --api.rate-use if other programs share the key"
 		if e.RetryAfter > 0 {
-			remedy = fmt.Sprintf("next request in %s, ", e.RetryAfter.Round(100*time.Millisecond)) + remedy
+			remedy = fmt.Sprintf("next request in %s", e.RetryAfter.Round(100*time.Millisecond))
 		}
 	case KindBadRequest:
 		what = "API refused the request"
 	case KindServerError:
 		what = "API failed"
 	case KindRedirect:
-		what, remedy = "redirect refused", "check --api.url"
+		what = "redirect refused"
 	case KindUnexpectedStatus:
-		what, remedy = "unexpected response status", "check --api.url and any proxy between"
+		what = "unexpected response status"
 	case KindContentType:
-		what, remedy = "a gateway or proxy answered instead of the API", "check --api.url and any proxy between"
+		what = "a gateway or proxy answered instead of the API"
 	case KindTooLarge:
-		what, remedy = "response too large", "raise --api.max-response-size"
+		what = "response too large"
 	case KindDecode:
 		what = "response not in the documented format"
 	case KindTimeout:
-		what, remedy = "no complete response in time", "check the network, or raise --api.timeout"
+		what = "no complete response in time"
 	case KindDNS:
-		what, remedy = "host name not resolved", "check --api.url, any proxy setting and the DNS of this machine"
+		what = "host name not resolved"
 	case KindConnect:
-		what, remedy = "no connection", "check --api.url, the network and the proxy settings"
+		what = "no connection"
 	case KindTLS:
-		what, remedy = "TLS handshake failed", "check --api.url and any proxy between"
+		what = "TLS handshake failed"
 	case KindCut:
 		what = "connection lost before the response was complete"
 	case KindCredentials:
@@ -173,6 +171,12 @@ func (e *Error) explain() (what, remedy string) {
 	}
 	if e.remedy != "" {
 		remedy = e.remedy
+	}
+	switch {
+	case remedy == "":
+		remedy = e.advice
+	case e.advice != "":
+		remedy += ", " + e.advice
 	}
 	return what, remedy
 }
@@ -265,12 +269,10 @@ func transportError(ctx context.Context, err error, target *url.URL, connected b
 
 	case errors.As(err, &unknown), errors.As(err, &noRoots):
 		e.Kind, e.what = KindTLS, "certificate of "+host+" is signed by an unknown authority"
-		e.remedy = "name the authority's PEM file with --api.ca-file"
 	case errors.As(err, &otherName):
 		e.Kind, e.what = KindTLS, "certificate of "+host+" is for another name"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		e.Kind, e.what = KindTLS, "certificate of "+host+" is not valid at this time"
-		e.remedy = "check the clock of this machine"
 	case errors.As(err, &invalid), errors.As(err, &unverified):
 		e.Kind, e.what = KindTLS, "certificate of "+host+" is not valid"
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):

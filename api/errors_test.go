@@ -216,7 +216,7 @@ func TestConnectionRefused(t *testing.T) {
 	const host = "127.0.0.1:1" // a port that is never given to a test
 	_, err := newTestClient(t, "http://"+host).Services(t.Context(), "o")
 	e := asTestError(t, err, KindConnect)
-	want := "list services: no connection to " + host + " (dial tcp " + host + ": connect: connection refused); check --api.url, the network and the proxy settings"
+	want := "list services: no connection to " + host + " (dial tcp " + host + ": connect: connection refused)"
 	if e.Error() != want || !errors.Is(e, syscall.ECONNREFUSED) {
 		t.Errorf("error is\n%s\nwant\n%s", e, want)
 	}
@@ -234,27 +234,27 @@ func TestTransportErrors(t *testing.T) {
 	}{
 		{
 			dial(&net.DNSError{Err: "no such host", Name: "api.example", IsNotFound: true}), false, KindDNS,
-			"host name api.example not resolved (dial tcp: lookup api.example: no such host); check --api.url, any proxy setting and the DNS of this machine",
+			"host name api.example not resolved (dial tcp: lookup api.example: no such host)",
 		},
 		{
 			dial(&net.DNSError{Err: "i/o timeout", Name: "api.example", IsTimeout: true}), false, KindDNS,
-			"host name api.example not resolved (dial tcp: lookup api.example: i/o timeout); check --api.url, any proxy setting and the DNS of this machine",
+			"host name api.example not resolved (dial tcp: lookup api.example: i/o timeout)",
 		},
 		{
 			dial(os.ErrDeadlineExceeded), false, KindTimeout,
-			"no complete response from api.example within 30s; check the network, or raise --api.timeout",
+			"no complete response from api.example within 30s",
 		},
 		{
 			context.DeadlineExceeded, true, KindTimeout,
-			"no complete response from api.example within 30s; check the network, or raise --api.timeout",
+			"no complete response from api.example within 30s",
 		},
 		{
 			dial(syscall.ENETUNREACH), false, KindConnect,
-			"no connection to api.example (dial tcp: network is unreachable); check --api.url, the network and the proxy settings",
+			"no connection to api.example (dial tcp: network is unreachable)",
 		},
 		{
 			errors.New("Proxy Authentication Required"), false, KindConnect,
-			"no connection to api.example (Proxy Authentication Required); check --api.url, the network and the proxy settings",
+			"no connection to api.example (Proxy Authentication Required)",
 		},
 		{
 			&net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}, true, KindCut,
@@ -286,15 +286,15 @@ func TestErrorText(t *testing.T) {
 	}{
 		{Error{}, "failed"},
 		{Error{Endpoint: "new"}, "new: failed"},
-		{Error{Endpoint: EndpointServices, Kind: KindRateLimited, StatusCode: 429, RetryAfter: 12345 * time.Millisecond}, "list services: rate limit of the API key reached (status 429); next request in 12.3s, lower --api.rate-use if other programs share the key"},
-		{Error{Endpoint: EndpointServices, Kind: KindRateLimited, StatusCode: 429}, "list services: rate limit of the API key reached (status 429); lower --api.rate-use if other programs share the key"},
-		{Error{Kind: KindTimeout}, "no complete response in time; check the network, or raise --api.timeout"},
+		{Error{Endpoint: EndpointServices, Kind: KindRateLimited, StatusCode: 429, RetryAfter: 12345 * time.Millisecond}, "list services: rate limit of the API key reached (status 429); next request in 12.3s"},
+		{Error{Endpoint: EndpointServices, Kind: KindRateLimited, StatusCode: 429}, "list services: rate limit of the API key reached (status 429)"},
+		{Error{Kind: KindTimeout}, "no complete response in time"},
 		{Error{Kind: KindCut, Err: cause}, "connection lost before the response was complete (cause)"},
-		{Error{Kind: KindConnect}, "no connection; check --api.url, the network and the proxy settings"},
-		{Error{Kind: KindDNS}, "host name not resolved; check --api.url, any proxy setting and the DNS of this machine"},
-		{Error{Kind: KindTLS}, "TLS handshake failed; check --api.url and any proxy between"},
-		{Error{Kind: KindTooLarge}, "response too large; raise --api.max-response-size"},
-		{Error{Kind: KindRedirect}, "redirect refused; check --api.url"},
+		{Error{Kind: KindConnect}, "no connection"},
+		{Error{Kind: KindDNS}, "host name not resolved"},
+		{Error{Kind: KindTLS}, "TLS handshake failed"},
+		{Error{Kind: KindTooLarge}, "response too large"},
+		{Error{Kind: KindRedirect}, "redirect refused"},
 		{Error{Kind: KindCanceled, Err: context.Canceled}, "canceled"},
 		{Error{Kind: KindDecode, Err: errors.New(strings.Repeat("a\n", 1000))}, "response not in the documented format (" + strings.Repeat("a ", 150) + "…)"},
 	} {

@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -47,7 +48,7 @@ func loadRoots(caFile string, pem []byte) (*x509.CertPool, error) {
 	if pem == nil {
 		var err error
 		if pem, err = os.ReadFile(caFile); err != nil {
-			return nil, fmt.Errorf("read CA file: %w; check --api.ca-file", err)
+			return nil, fmt.Errorf("read CA file: %w", err)
 		}
 	}
 	roots, err := x509.SystemCertPool()
@@ -55,29 +56,22 @@ func loadRoots(caFile string, pem []byte) (*x509.CertPool, error) {
 		roots = x509.NewCertPool() // a machine without a CA bundle is why the file is there
 	}
 	if !roots.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read CA file %s: no certificate in PEM format found; check --api.ca-file", caFile)
+		return nil, fmt.Errorf("read CA file %s: no certificate in PEM format found", caFile)
 	}
 	return roots, nil
 }
 
-// parseBaseURL checks the address of the API and returns it without a slash at
-// its end. Errors do not quote it: it may hold a password by mistake.
-func parseBaseURL(s string) (*url.URL, error) {
-	fail := func(what string) (*url.URL, error) {
-		return nil, fmt.Errorf("API URL %s; want http(s)://host[:port][/prefix] in --api.url or CLICKHOUSE_API_URL", what)
-	}
+// ParseURL returns the address of an API, http(s)://host[:port][/prefix], without a
+// slash at its end. Errors do not quote it: it may hold a password by mistake.
+func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil:
-		return fail("is not a valid URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fail("must have the scheme http or https")
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return nil, errors.New("must be an http or https URL")
 	case u.User != nil:
-		return fail("contains a user name or password, which belong in the environment or in key files")
-	case u.Hostname() == "":
-		return fail("has no host")
+		return nil, errors.New("must not contain a user name or password, since the API key has settings of its own")
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
-		return fail("has a query or fragment")
+		return nil, errors.New("must end before any ? or #")
 	}
 	return url.Parse(u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/"))
 }

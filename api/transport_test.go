@@ -73,33 +73,33 @@ func TestTLS(t *testing.T) {
 		{name: "authority given"},
 		{
 			name: "unknown authority", noCA: true,
-			want: "list services: certificate of HOST is signed by an unknown authority (tls: failed to verify certificate: x509: certificate signed by unknown authority); name the authority's PEM file with --api.ca-file",
+			want: "list services: certificate of HOST is signed by an unknown authority (tls: failed to verify certificate: x509: certificate signed by unknown authority)",
 		},
 		{
 			name: "another name",
 			server: func(s *tls.Config) {
 				s.Certificates = []tls.Certificate{certificate(t, x509.Certificate{DNSNames: []string{"other.example"}})}
 			},
-			want: "list services: certificate of HOST is for another name (tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs); check --api.url and any proxy between",
+			want: "list services: certificate of HOST is for another name (tls: failed to verify certificate: x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs)",
 		},
 		{
 			name: "expired",
 			server: func(s *tls.Config) {
 				s.Certificates = []tls.Certificate{certificate(t, x509.Certificate{IPAddresses: loopback, NotBefore: expired, NotAfter: expired.Add(time.Hour)})}
 			},
-			want: "list services: certificate of HOST is not valid at this time (tls: failed to verify certificate: x509: certificate has expired or is not yet valid: …); check the clock of this machine",
+			want: "list services: certificate of HOST is not valid at this time (tls: failed to verify certificate: x509: certificate has expired or is not yet valid: …)",
 		},
 		{
 			name: "for clients only",
 			server: func(s *tls.Config) {
 				s.Certificates = []tls.Certificate{certificate(t, x509.Certificate{IPAddresses: loopback, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})}
 			},
-			want: "list services: certificate of HOST is not valid (tls: failed to verify certificate: x509: certificate specifies an incompatible key usage); check --api.url and any proxy between",
+			want: "list services: certificate of HOST is not valid (tls: failed to verify certificate: x509: certificate specifies an incompatible key usage)",
 		},
 		{
 			name:   "old TLS",
 			server: func(s *tls.Config) { s.MinVersion, s.MaxVersion = tls.VersionTLS11, tls.VersionTLS11 },
-			want:   "list services: TLS handshake with HOST failed (remote error: tls: protocol version not supported); check --api.url and any proxy between",
+			want:   "list services: TLS handshake with HOST failed (remote error: tls: protocol version not supported)",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -68,11 +68,6 @@ func (c *Collector) replace(configs []*Organization) ([]*api.Client, error) {
 		cfg.Hooks = c.health.hooks(p.label)
 		client, err := api.New(cfg)
 		if err != nil {
-			for _, made := range clients[:i] {
-				if made != nil {
-					made.Close()
-				}
-			}
 			return nil, fmt.Errorf("organization %q: %w", cmp.Or(config.Name, config.ID), err)
 		}
 		clients[i] = client
@@ -168,10 +163,10 @@ func (p *poller) takeOrganizations(r *response, now time.Time) {
 func (p *poller) found(list []api.Organization, now time.Time) error {
 	switch len(list) {
 	case 0:
-		return &refusedError{"no_organization", "the API key sees no organization: give the key access to one, or set the organization id"}
+		return &refusedError{"no_organization", "the API key sees no organization: give the key access to one, or set " + p.config.Names.OrganizationID}
 	case 1:
 	default:
-		text := fmt.Sprintf("the API key sees %d organizations: set the organization id to the one to export", len(list))
+		text := fmt.Sprintf("the API key sees %d organizations: set %s to the one to export", len(list), p.config.Names.OrganizationID)
 		return &refusedError{"several_organizations", text}
 	}
 	was, id := p.identity.Load(), inventory.CanonicalID(list[0].ID)

@@ -100,7 +100,7 @@ func TestRefreshPeriodLongerThanMaxAge(t *testing.T) {
 		// And once more when it begins again.
 		b.sim.Resize(70)
 		b.pass(time.Hour)
-		if lines := b.logs.lines("level=warn", "--api.rate-limit"); len(lines) != 2 {
+		if lines := b.logs.lines("level=warn", "set the rate limit"); len(lines) != 2 {
 			t.Errorf("want a second warning, got %q", lines)
 		}
 	})

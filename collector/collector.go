@@ -14,13 +14,6 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
-// GCPercent is how much garbage there may be, in percent of what is in use, for
-// [runtime/debug.SetGCPercent] where the user has not set GOGC. Nearly all that a
-// program with a Collector holds it holds for good, and little of that has pointers to
-// follow. So, of 10,000 services, a refresh costs no more processor time than with Go's
-// 100, and the peak is lower by a third.
-const GCPercent = 25
-
 // Options configure a [Collector].
 type Options struct {
 	Organizations []Organization
@@ -44,9 +37,7 @@ type Collector struct {
 
 	onResponse func(*poller, schedule.Request)
 
-	// Whether a name is one of series that are served besides upstream's and the
-	// inventory's, and whether it is one of those or of the inventory's.
-	liveName, ownName func(string) bool
+	liveName, ownName func(name string) bool // see ownNames
 
 	pollers atomic.Pointer[[]*poller]
 	claims  sync.Mutex // of ids: held while pollers, or the id of one of them, are replaced
@@ -68,8 +59,7 @@ func New(o Options) (*Collector, error) {
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
 	}
-	c.liveName = names(o.ReservedNames, []string{upName}, healthNames())
-	c.ownName = names(o.ReservedNames, []string{upName}, healthNames(), inventoryNames())
+	c.liveName, c.ownName = ownNames(o.ReservedNames)
 	c.pollers.Store(&[]*poller{})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err

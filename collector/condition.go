@@ -40,7 +40,7 @@ func (c condition) observe(now time.Time, err error) (next condition, event stri
 	if err == nil {
 		next.lastSuccess = now
 	} else {
-		next.reason = reason(err)
+		next.reason, _ = reason(err)
 	}
 	switch {
 	case err == nil && !c.tried:
@@ -69,65 +69,42 @@ type refusedError struct {
 
 func (e *refusedError) Error() string { return e.text }
 
-// reason returns the kind of an error as a label value.
-func reason(err error) string {
+// reason returns the kind of an error as a label value, and whether it is about the
+// content of a response that came with status 200, rather than about getting one.
+func reason(err error) (kind string, content bool) {
 	var refused *refusedError
 	var parse *exposition.ParseError
 	var request *api.Error
 	switch {
 	case errors.As(err, &refused):
-		return refused.reason
+		return refused.reason, true
 	case errors.As(err, &parse):
-		return "parse"
+		return "parse", true
 	case errors.As(err, &request):
-		return string(request.Kind)
+		return string(request.Kind), request.StatusCode == http.StatusOK
 	}
-	return "other"
-}
-
-// refusedPage tells whether err is about the content of an answer that came with
-// status 200, rather than about getting one.
-func refusedPage(err error) bool {
-	var refused *refusedError
-	var parse *exposition.ParseError
-	var request *api.Error
-	switch {
-	case errors.As(err, &refused), errors.As(err, &parse):
-		return true
-	case errors.As(err, &request):
-		return request.StatusCode == http.StatusOK
-	}
-	return false
-}
-
-// resultOf tells the planner how a request ended.
-func resultOf(err error) schedule.Result {
-	if err == nil {
-		return schedule.ResultOK
-	}
-	var request *api.Error
-	if errors.As(err, &request) {
-		switch code := request.StatusCode; {
-		case code == http.StatusUnauthorized, code == http.StatusForbidden,
-			code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
-			return schedule.ResultFailed
-		case code >= 400 && code < 500:
-			return schedule.ResultRefused
-		}
-	}
-	return schedule.ResultFailed
+	return "other", false
 }
 
 // result tells the planner how a request to an endpoint ended. A key may be allowed to
 // list services and read them, but not the organization's page: then it is as good as
 // refused, while a key that is refused everything may be mended at any moment.
 func (p *poller) result(endpoint api.Endpoint, err error) schedule.Result {
-	var request *api.Error
-	if endpoint == api.EndpointOrganizationMetrics && errors.As(err, &request) &&
-		request.StatusCode == http.StatusForbidden && p.state.list.ok() {
-		return schedule.ResultRefused
+	if err == nil {
+		return schedule.ResultOK
 	}
-	return resultOf(err)
+	code := 0
+	if request := (*api.Error)(nil); errors.As(err, &request) {
+		code = request.StatusCode
+	}
+	switch {
+	case code == http.StatusForbidden && endpoint == api.EndpointOrganizationMetrics && p.state.list.ok():
+		return schedule.ResultRefused
+	case code < 400, code >= 500, code == http.StatusUnauthorized, code == http.StatusForbidden,
+		code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
+		return schedule.ResultFailed
+	}
+	return schedule.ResultRefused
 }
 
 // String says how it stands, for people.

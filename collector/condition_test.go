@@ -44,7 +44,7 @@ func TestConditionChanges(t *testing.T) {
 	}
 }
 
-func TestResultOf(t *testing.T) {
+func TestResult(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
 		want schedule.Result
@@ -60,7 +60,7 @@ func TestResultOf(t *testing.T) {
 		{&api.Error{StatusCode: 200, Kind: api.KindDecode}, schedule.ResultFailed},
 		{errors.New("x"), schedule.ResultFailed},
 	} {
-		if got := resultOf(tt.err); got != tt.want {
+		if got := (&poller{}).result(api.EndpointServices, tt.err); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
 		}
 	}

@@ -338,7 +338,7 @@ func TestPagesThatMayHaveBeenCut(t *testing.T) {
 	} {
 		got := ""
 		if _, err := b.poller(0).parse(parser, &tt.page); err != nil {
-			got = reason(err)
+			got, _ = reason(err)
 		}
 		if got != tt.want {
 			t.Errorf("%+v: refused for %q, want %q", tt.page, got, tt.want)

@@ -20,13 +20,18 @@ type health struct {
 	pollDuration *prometheus.HistogramVec
 	requests, failures, refusals, waits, waitSeconds, drops, pagesRefused,
 	downgrades, panics *prometheus.CounterVec
-	counters []*prometheus.CounterVec // all of them
+	vecs   []vec // all of them
+	gauges []gauge
+}
 
-	gauges []struct {
-		desc *prometheus.Desc
-		// value is not a number where there is none.
-		value func(v *organizationView, now time.Time) float64
-	}
+type vec interface {
+	prometheus.Collector
+	DeletePartialMatch(labels prometheus.Labels) int
+}
+
+type gauge struct {
+	desc  *prometheus.Desc
+	value func(v *organizationView) float64 // not a number where there is none
 }
 
 func newHealth() *health {
@@ -35,9 +40,10 @@ func newHealth() *health {
 		Help:    "Duration of a poll of upstream in seconds, including retries and waits for the rate budget.",
 		Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 	}, []string{inventory.OrgLabel, "endpoint"})}
+	h.vecs = []vec{h.pollDuration}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: exporterPrefix + name, Help: help}, append([]string{inventory.OrgLabel}, labels...))
-		h.counters = append(h.counters, vec)
+		h.vecs = append(h.vecs, vec)
 		return vec
 	}
 	h.requests = counter("api_requests_total", "Total number of HTTP requests to upstream, by status code; none if there was no response.", "endpoint", "code")
@@ -50,43 +56,29 @@ func newHealth() *health {
 	h.downgrades = counter("families_downgraded_total", "Total number of upstream metric families of an unknown type, which are exported as the nearest known type.")
 	h.panics = counter("panics_total", "Total number of panics, each of them a bug, after which the organization's data was dropped and read again.")
 
-	gauge := func(name, help string, value func(v *organizationView, now time.Time) float64) {
-		h.gauges = append(h.gauges, struct {
-			desc  *prometheus.Desc
-			value func(v *organizationView, now time.Time) float64
-		}{prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil), value})
-	}
-	moment := func(t, now time.Time) float64 {
-		switch {
-		case t.IsZero():
+	moment := func(t time.Time) float64 {
+		if t.IsZero() {
 			return math.NaN()
-		case t.Round(0).After(now.Round(0)):
-			t = now // the wall clock has been set back: an age must not be negative
 		}
-		return unixSeconds(t)
+		// If the wall clock has been set back, an age must not be negative.
+		return min(unixSeconds(t), unixSeconds(time.Now()))
 	}
-	gauge(upName, "Whether the last requests for an organization's list of services and for its metrics succeeded.",
-		func(v *organizationView, _ time.Time) float64 { return truth(v.up) })
-	gauge(exporterPrefix+"inventory_last_success_timestamp_seconds", "Unix timestamp of the last successful read of the list of services.",
-		func(v *organizationView, now time.Time) float64 { return moment(v.list.lastSuccess, now) })
-	gauge(exporterPrefix+"metrics_last_success_timestamp_seconds", "Unix timestamp of the last successful read of metrics, of the organization or of a single service.",
-		func(v *organizationView, now time.Time) float64 { return moment(v.metricsAt, now) })
-	gauge(exporterPrefix+"api_budget_requests", "Number of HTTP requests that the exporter may make per rate limit window.",
-		func(v *organizationView, _ time.Time) float64 { return float64(v.config.API.Budget.Usage().Limit) })
-	gauge(exporterPrefix+"api_budget_used_requests", "Number of HTTP requests made in the current rate limit window.",
-		func(v *organizationView, _ time.Time) float64 { return float64(v.config.API.Budget.Usage().Used) })
-	gauge(exporterPrefix+"series", "Number of upstream series that are currently exported.",
-		func(v *organizationView, _ time.Time) float64 { return float64(v.series) })
-	gauge(exporterPrefix+"page_bytes", "Size of the upstream metrics pages currently held, in bytes.",
-		func(v *organizationView, _ time.Time) float64 { return float64(v.bytes) })
-	gauge(exporterPrefix+"unknown_services", "Number of services that appear in the metrics but not in the list of services.",
-		func(v *organizationView, _ time.Time) float64 { return float64(v.unknown) })
-	gauge(exporterPrefix+"uncovered_services", "Number of services that are missing from the organization's metrics page and are read one by one.",
-		func(v *organizationView, _ time.Time) float64 { return float64(v.plan.Uncovered) })
-	gauge(exporterPrefix+"planned_refresh_period_seconds", "Planned time in which the metrics of every running service are read once within the rate budget, in seconds.",
-		func(v *organizationView, _ time.Time) float64 { return v.plan.Period.Seconds() })
-	gauge(exporterPrefix+"metrics_max_age_seconds", "Configured maximum age of served metrics in seconds; services that are read less often are served for two and a half refresh periods.",
-		func(v *organizationView, _ time.Time) float64 { return v.config.MaxAge.Seconds() })
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil)
+	}
+	h.gauges = []gauge{
+		{desc(upName, "Whether the last requests for an organization's list of services and for its metrics succeeded."), func(v *organizationView) float64 { return truth(v.up) }},
+		{desc(exporterPrefix+"inventory_last_success_timestamp_seconds", "Unix timestamp of the last successful read of the list of services."), func(v *organizationView) float64 { return moment(v.list.lastSuccess) }},
+		{desc(exporterPrefix+"metrics_last_success_timestamp_seconds", "Unix timestamp of the last successful read of metrics, of the organization or of a single service."), func(v *organizationView) float64 { return moment(v.metricsAt) }},
+		{desc(exporterPrefix+"api_budget_requests", "Number of HTTP requests that the exporter may make per rate limit window."), func(v *organizationView) float64 { return float64(v.config.API.Budget.Usage().Limit) }},
+		{desc(exporterPrefix+"api_budget_used_requests", "Number of HTTP requests made in the current rate limit window."), func(v *organizationView) float64 { return float64(v.config.API.Budget.Usage().Used) }},
+		{desc(exporterPrefix+"series", "Number of upstream series that are currently exported."), func(v *organizationView) float64 { return float64(v.series) }},
+		{desc(exporterPrefix+"page_bytes", "Size of the upstream metrics pages currently held, in bytes."), func(v *organizationView) float64 { return float64(v.bytes) }},
+		{desc(exporterPrefix+"unknown_services", "Number of services that appear in the metrics but not in the list of services."), func(v *organizationView) float64 { return float64(v.unknown) }},
+		{desc(exporterPrefix+"uncovered_services", "Number of services that are missing from the organization's metrics page and are read one by one."), func(v *organizationView) float64 { return float64(v.plan.Uncovered) }},
+		{desc(exporterPrefix+"planned_refresh_period_seconds", "Planned time in which the metrics of every running service are read once within the rate budget, in seconds."), func(v *organizationView) float64 { return v.plan.Period.Seconds() }},
+		{desc(exporterPrefix+"metrics_max_age_seconds", "Configured maximum age of served metrics in seconds; services that are read less often are served for two and a half refresh periods."), func(v *organizationView) float64 { return v.config.MaxAge.Seconds() }},
+	}
 	return h
 }
 
@@ -101,9 +93,8 @@ func (h *health) begin(org string) {
 
 // end removes the counters of an organization that is polled no longer.
 func (h *health) end(org string) {
-	h.pollDuration.DeletePartialMatch(prometheus.Labels{inventory.OrgLabel: org})
-	for _, c := range h.counters {
-		c.DeletePartialMatch(prometheus.Labels{inventory.OrgLabel: org})
+	for _, v := range h.vecs {
+		v.DeletePartialMatch(prometheus.Labels{inventory.OrgLabel: org})
 	}
 }
 
@@ -125,7 +116,7 @@ func (h *health) hooks(org func() string) api.Hooks {
 				h.refusals.WithLabelValues(org()).Inc()
 			}
 			if err != nil {
-				h.failures.WithLabelValues(org(), string(endpoint), reason(err)).Inc()
+				h.failed(org(), endpoint, err)
 			}
 		},
 		BudgetWait: func(_ api.Endpoint, waited time.Duration) {
@@ -137,13 +128,18 @@ func (h *health) hooks(org func() string) api.Hooks {
 	}
 }
 
+func (h *health) failed(org string, endpoint api.Endpoint, err error) {
+	kind, _ := reason(err)
+	h.failures.WithLabelValues(org, string(endpoint), kind).Inc()
+}
+
 // unsent counts a call that failed before any request was sent, of which hooks do not
 // hear.
 func (h *health) unsent(org string, endpoint api.Endpoint, err error) {
 	var request *api.Error
 	if errors.As(err, &request) && request.StatusCode == 0 &&
 		(request.Kind == api.KindCredentials || request.Kind == api.KindBadRequest) {
-		h.failures.WithLabelValues(org, string(endpoint), reason(err)).Inc()
+		h.failed(org, endpoint, err)
 	}
 }
 
@@ -156,8 +152,7 @@ func (h *health) dropped(org string, d exposition.Drops) {
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
-	c.health.pollDuration.Describe(ch)
-	for _, vec := range c.health.counters {
+	for _, vec := range c.health.vecs {
 		vec.Describe(ch)
 	}
 	for _, g := range c.health.gauges {
@@ -168,14 +163,12 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector]: the health of every organization. That
 // of each service is part of the pages. It waits for nothing.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
-	c.health.pollDuration.Collect(ch)
-	for _, vec := range c.health.counters {
+	for _, vec := range c.health.vecs {
 		vec.Collect(ch)
 	}
-	now := time.Now()
-	for _, v := range c.views(now) {
+	for _, v := range c.views(time.Now()) {
 		for _, g := range c.health.gauges {
-			if value := g.value(v, now); !math.IsNaN(value) {
+			if value := g.value(v); !math.IsNaN(value) {
 				ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, v.label())
 			}
 		}

@@ -353,7 +353,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 					t.Fatal(err)
 				}
 				now := time.Now()
-				p.setInventory(list, now)
+				p.setInventory(inventory.ByID(list), now)
 				p.publish(now)
 				for id, at := range changed {
 					of := ids(b.upstreamSeries(), id)
@@ -368,7 +368,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				for id, s := range p.state.services {
 					before[id] = s.block
 				}
-				p.setInventory(list, now)
+				p.setInventory(inventory.ByID(list), now)
 				for id, s := range p.state.services {
 					if s.block != before[id] {
 						t.Error("labelled again although nothing changed")

@@ -37,24 +37,19 @@ func (p *poller) takeList(r *response, now time.Time) error {
 		return r.err
 	}
 	st.unconfirmed = false
-	p.setInventory(r.services, now)
+	p.setInventory(inventory.ByID(r.services), now)
 	return nil
 }
 
 // setInventory makes the services of a list, as far as the configuration wants them,
 // the inventory, and applies it to all that is held.
-func (p *poller) setInventory(list []api.Service, readAt time.Time) {
+func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 	st := p.state
 	st.listed = list
-	services := inventory.ByID(list)
-	total := len(services)
-	clear(st.excluded)
-	for id, s := range services {
-		if !p.config.Selection.Match(s) || !p.config.Shard.Owns(id) {
-			st.excluded[id] = struct{}{}
-			delete(services, id)
-		}
-	}
+	services := maps.Clone(list)
+	maps.DeleteFunc(services, func(id string, s api.Service) bool {
+		return !p.config.Selection.Match(s) || !p.config.Shard.Owns(id)
+	})
 	last := st.inventory
 	st.inventory = last.Next(services, readAt)
 	p.dropServices(last, readAt)
@@ -71,7 +66,7 @@ func (p *poller) setInventory(list []api.Service, readAt time.Time) {
 	for _, id := range st.inventory.IDs {
 		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(st.inventory.Services[id].State)})
 	}
-	st.planner.SetServices(time.Now(), planned, total)
+	st.planner.SetServices(time.Now(), planned, len(list))
 }
 
 // applyToHeld applies the configuration and the inventory to the metrics that are held.
@@ -106,7 +101,7 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 				continue
 			}
 			p.forget(id)
-			if _, out := st.excluded[id]; !out {
+			if _, listed := st.listed[id]; !listed {
 				st.tombstones[id] = now
 			}
 		}
@@ -124,11 +119,8 @@ func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
 // one that has just left the list.
 func (p *poller) exports(id string, pageAt time.Time) bool {
 	st := p.state
-	if st.inventory != nil && st.inventory.Services[id] != nil {
-		return true
-	}
-	if _, out := st.excluded[id]; out {
-		return false
+	if _, listed := st.listed[id]; listed {
+		return st.inventory.Services[id] != nil
 	}
 	if left, gone := st.tombstones[id]; gone && pageAt.Before(left.Add(tombstoneAge)) {
 		return false
@@ -152,8 +144,8 @@ const hostnameInterval = 6 * time.Hour
 // and drops what others that were made before have brought.
 func (p *poller) planDetails() []schedule.Detail {
 	var planned []schedule.Detail
-	if p.config.CollectConfig {
-		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.ConfigInterval})
+	if p.config.CollectSettings {
+		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.SettingsInterval})
 	}
 	hostnames := p.config.wantsHostnames()
 	if hostnames {
@@ -161,11 +153,11 @@ func (p *poller) planDetails() []schedule.Detail {
 	}
 	for _, s := range p.state.services {
 		kept := *s.details
-		if !p.config.CollectConfig {
-			kept.settings, s.settingsErr, s.settingsTried = nil, nil, false
+		if !p.config.CollectSettings {
+			kept.settings, s.settings = nil, attempt{}
 		}
 		if !hostnames {
-			kept.hostname, s.hostnameErr, s.hostnameTried = "", nil, false
+			kept.hostname, s.hostname = "", attempt{}
 		}
 		s.details = &kept
 	}
@@ -180,30 +172,20 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 		return // the service has gone in the meantime
 	}
 	s := st.services[id]
+	next := *s.details
 	calls, what := &st.settings, "settings"
-	failed := func(s *service) *error { return &s.settingsErr }
+	latest := func(s *service) *attempt { return &s.settings }
 	if endpoint == api.EndpointService {
 		calls, what = &st.hostnames, "hostname"
-		failed = func(s *service) *error { return &s.hostnameErr }
-	}
-	*failed(s) = r.err
-	if endpoint == api.EndpointService {
-		s.hostnameTried = true
-	} else {
-		s.settingsTried = true
-	}
-	p.observeEach(calls, func(s *service) error { return *failed(s) }, now, endpoint,
-		"Cannot read a service's "+what+"; keeping what was read last", "Every service's "+what+" can be read again")
-	if r.err != nil {
-		return
-	}
-	next := *s.details
-	if endpoint == api.EndpointService {
+		latest = func(s *service) *attempt { return &s.hostname }
 		next.hostname = r.detail.Hostname
 	} else {
 		next.settings = inventory.NumericSettings(r.config)
 	}
-	if next.hostname != s.details.hostname || !slices.Equal(next.settings, s.details.settings) {
+	*latest(s) = attempt{made: true, err: r.err}
+	p.observeEach(calls, func(s *service) error { return latest(s).err }, now, endpoint,
+		"Cannot read a service's "+what+"; keeping what was read last", "Every service's "+what+" can be read again")
+	if r.err == nil && (next.hostname != s.details.hostname || !slices.Equal(next.settings, s.details.settings)) {
 		s.details = &next
 		p.derive(s)
 	}

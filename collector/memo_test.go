@@ -45,7 +45,7 @@ func TestNothingThatIsRememberedShows(t *testing.T) {
 				p := b.poller(0)
 				applied := make(chan struct{})
 				p.reloads <- func() {
-					p.setInventory(list, time.Now())
+					p.setInventory(inventory.ByID(list), time.Now())
 					p.publish(time.Now())
 					close(applied)
 				}

@@ -26,17 +26,12 @@ const (
 	exporterPrefix = "clickhouse_postgres_exporter_"
 )
 
-// inventoryNames are the names of what the inventory says.
-func inventoryNames() []string {
-	return []string{
-		serviceInfoName, serviceStateName, serviceCreatedName, serviceStorageName,
-		servicePrimaryName, serviceTagsName, serviceSettingName, servicesName,
-	}
-}
-
-// healthNames are the names of the health of services.
-func healthNames() []string {
-	return []string{serviceUpName, serviceLastSuccessName, serviceLastChangeName}
+// ownNames returns functions that tell whether a name is one of the series of the
+// program's own: live, that are served besides upstream's and the inventory's, or all.
+func ownNames(reserved []string) (live, all func(name string) bool) {
+	reserved = slices.Concat(reserved, []string{upName, serviceUpName, serviceLastSuccessName, serviceLastChangeName})
+	return names(reserved), names(append(reserved, serviceInfoName, serviceStateName, serviceCreatedName, serviceStorageName,
+		servicePrimaryName, serviceTagsName, serviceSettingName, servicesName))
 }
 
 // SampleNames returns the names that series of the families have in any format, for
@@ -61,11 +56,11 @@ func SampleNames(families []*dto.MetricFamily) []string {
 	return names
 }
 
-// names returns a function that tells whether a name is among those of the lists, or
-// one that the exporter keeps for itself.
-func names(lists ...[]string) func(name string) bool {
+// names returns a function that tells whether a name is on the list, or one that the
+// exporter keeps for itself.
+func names(list []string) func(name string) bool {
 	set := map[string]struct{}{}
-	for _, name := range slices.Concat(lists...) {
+	for _, name := range list {
 		set[name] = struct{}{}
 	}
 	return func(name string) bool {

@@ -19,7 +19,7 @@ const (
 	DefaultMetricsInterval   = 30 * time.Second
 	DefaultInventoryInterval = 60 * time.Second
 	DefaultMaxAge            = 5 * time.Minute
-	DefaultConfigInterval    = time.Hour
+	DefaultSettingsInterval  = time.Hour
 )
 
 // Organization says what to poll, and how.
@@ -49,13 +49,20 @@ type Organization struct {
 	// their values.
 	Timestamps bool
 
-	// CollectConfig adds the settings of each service, and its hostname. They take
+	// CollectSettings adds the settings of each service, and its hostname. They take
 	// calls for each service, on which at most a tenth of the budget is spent.
-	CollectConfig  bool
-	ConfigInterval time.Duration // between two such calls for the settings, default 1 h
+	CollectSettings  bool
+	SettingsInterval time.Duration // between two such calls for the settings, default 1 h
+
+	// Names are what the user calls settings, for messages that give advice.
+	Names SettingNames
 
 	fixedIntervals bool // for tests, see [schedule.Config]
 }
+
+// SettingNames are what the user calls settings of an [Organization], such as the flag
+// or the key in a file by which they are set.
+type SettingNames struct{ OrganizationID, MaxAge, RateLimit, RateUse string }
 
 // normalized returns the organization with defaults in place.
 func (o Organization) normalized() *Organization {
@@ -63,7 +70,13 @@ func (o Organization) normalized() *Organization {
 	o.MetricsInterval = cmp.Or(o.MetricsInterval, DefaultMetricsInterval)
 	o.InventoryInterval = cmp.Or(o.InventoryInterval, DefaultInventoryInterval)
 	o.MaxAge = cmp.Or(o.MaxAge, DefaultMaxAge)
-	o.ConfigInterval = cmp.Or(o.ConfigInterval, DefaultConfigInterval)
+	o.SettingsInterval = cmp.Or(o.SettingsInterval, DefaultSettingsInterval)
+	o.Names = SettingNames{
+		OrganizationID: cmp.Or(o.Names.OrganizationID, "the organization id"),
+		MaxAge:         cmp.Or(o.Names.MaxAge, "the maximum age"),
+		RateLimit:      cmp.Or(o.Names.RateLimit, "the rate limit"),
+		RateUse:        cmp.Or(o.Names.RateUse, "the part of the rate limit that is used"),
+	}
 	return &o
 }
 
@@ -98,7 +111,7 @@ func (o *Organization) named() (ids []string, only bool) {
 
 // wantsHostnames tells whether services are asked for theirs, one by one.
 func (o *Organization) wantsHostnames() bool {
-	return o.CollectConfig || slices.ContainsFunc(o.EnrichLabels, inventory.EnrichLabel.NeedsHostname)
+	return o.CollectSettings || slices.ContainsFunc(o.EnrichLabels, inventory.EnrichLabel.NeedsHostname)
 }
 
 // same tells whether polling by o is what polling by other would be.

@@ -41,7 +41,6 @@ func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.P
 // takePage takes in the response to a call for the organization's page.
 func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome) error {
 	st := p.state
-	st.pageTried = true
 	err := r.err
 	var page *exposition.Page
 	if err == nil {
@@ -133,7 +132,7 @@ func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.O
 	s.err = err
 	p.observeServicePages(now)
 	if err != nil {
-		if p.result(r.request.Endpoint, err) != schedule.ResultRefused && (!st.pageTried || st.organizationPage.err != nil) {
+		if p.result(r.request.Endpoint, err) != schedule.ResultRefused && (!st.organizationPage.tried || st.organizationPage.err != nil) {
 			st.metricsErr = err
 		}
 		return err

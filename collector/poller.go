@@ -372,8 +372,8 @@ func (p *poller) take(r *response, now time.Time) {
 	default:
 		p.takeDetail(r, now)
 	}
-	if r.err != nil && refusedPage(r.err) {
-		p.c.health.pagesRefused.WithLabelValues(p.label(), string(endpoint), reason(r.err)).Inc()
+	if kind, content := reason(r.err); content {
+		p.c.health.pagesRefused.WithLabelValues(p.label(), string(endpoint), kind).Inc()
 	}
 	p.c.health.unsent(p.label(), endpoint, r.err)
 	outcome.Result = p.result(endpoint, r.err)

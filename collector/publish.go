@@ -24,7 +24,7 @@ func (p *poller) publish(now time.Time) {
 	}
 	p.observeBudget(plan)
 	p.view.Store(p.newView(now, plan))
-	if st.list.tried && (st.pageTried || st.servicePages.tried || st.noMetrics()) {
+	if st.list.tried && (st.organizationPage.tried || st.servicePages.tried || st.noMetrics()) {
 		p.firstOnce.Do(func() { close(p.first) })
 	}
 }
@@ -58,18 +58,18 @@ func (p *poller) ttl(id string) time.Duration {
 func (p *poller) observeBudget(plan schedule.Summary) {
 	st := p.state
 	if plan.OrganizationCall != schedule.CallNever &&
-		(!st.pageTried || st.organizationPage.err != nil && !st.pageRefused) {
+		(!st.organizationPage.tried || st.organizationPage.err != nil && !st.pageRefused) {
 		return // what the organization's page covers is not known, or it is in trouble
 	}
 	period := plan.Period.Round(time.Second)
 	switch {
 	case !st.overBudget && plan.Period > p.config.MaxAge:
 		st.overBudget = true
-		level.Warn(p.logger).Log("msg", "The rate budget is too small to read every service within --metrics.max-age, so metrics are served for longer. Ask ClickHouse support for a higher limit and set --api.rate-limit, select fewer services, or divide them among shards or organizations with an API key each",
+		level.Warn(p.logger).Log("msg", "The rate budget is too small to read every service within "+p.config.Names.MaxAge+", so metrics are served for longer. Ask ClickHouse support for a higher limit and set "+p.config.Names.RateLimit+", select fewer services, or divide them among shards or organizations with an API key each",
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	case st.overBudget && plan.Period <= p.config.MaxAge*9/10: // well below, or it would be said again and again
 		st.overBudget = false
-		level.Info(p.logger).Log("msg", "The rate budget is sufficient again to read every service within --metrics.max-age",
+		level.Info(p.logger).Log("msg", "The rate budget is sufficient again to read every service within "+p.config.Names.MaxAge,
 			"uncovered_services", plan.Uncovered, "period", period, "max_age", p.config.MaxAge)
 	}
 }

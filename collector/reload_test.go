@@ -106,7 +106,7 @@ func TestApply(t *testing.T) {
 
 		bad := changed
 		bad.API.BaseURL = "ftp://nowhere"
-		if err := b.c.Apply([]Organization{other, bad}); err == nil || !strings.Contains(err.Error(), "--api.url") {
+		if err := b.c.Apply([]Organization{other, bad}); err == nil || !strings.Contains(err.Error(), "base URL must be") {
 			t.Errorf("a bad configuration: %v", err)
 		}
 		if diff := cmp.Diff(all, ids(b.upstreamSeries(), b.sim.Config().OrganizationID)); diff != "" {

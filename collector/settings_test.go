@@ -48,13 +48,13 @@ func (b *bench) settings(id string) map[string]string {
 	return found
 }
 
-func collectConfig(_ *Options, o *Organization) { o.CollectConfig = true }
+func collectSettings(_ *Options, o *Organization) { o.CollectSettings = true }
 
 func TestSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{
 			Services: 4, RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,
-		}, collectConfig)
+		}, collectSettings)
 		services := b.sim.Services()
 		set, failing, deleted, silent := services[0].ID, services[1].ID, services[2].ID, services[3].ID
 		b.configure(set, `{"pgConfig":{"max_connections":"321","work_mem":"64MB","random_page_cost":1.5},"pgBouncerConfig":{"default_pool_size":"20","pool_mode":"session"}}`)
@@ -132,7 +132,7 @@ func TestSettingsAreOffByDefault(t *testing.T) {
 		var org Organization
 		b := newBench(t, simulator.Config{Services: 2}, func(_ *Options, o *Organization) {
 			org = *o
-			o.CollectConfig, o.ConfigInterval = true, 10*time.Minute
+			o.CollectSettings, o.SettingsInterval = true, 10*time.Minute
 		})
 		b.pass(5 * time.Minute)
 		if n := len(ids(b.series(), serviceSettingName, `name="max_connections"`)); n != 2 {
@@ -157,7 +157,7 @@ func TestSettingsAreOffByDefault(t *testing.T) {
 func TestRulesApplyToSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 2}, func(_ *Options, o *Organization) {
-			o.CollectConfig = true
+			o.CollectSettings = true
 			o.Rules = rules(t, `
 - source_labels: [__name__, name]
   regex: clickhouse_postgres_service_setting;pgbouncer.*
@@ -183,7 +183,7 @@ func TestSettingsWithinTheBudget(t *testing.T) {
 		b := newBench(t, simulator.Config{
 			Services: services, CapMode: simulator.CapReject,
 			RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,
-		}, collectConfig)
+		}, collectSettings)
 		b.pass(2 * time.Hour)                                                                           // at 0.08 requests a second at most, of which there are 300
 		if n := len(ids(b.series(), serviceSettingName, `name="max_connections"`)); n != services*3/5 { // the others have none set
 			t.Errorf("%d services with settings", n)

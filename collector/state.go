@@ -20,10 +20,9 @@ type state struct {
 	discoverAt  time.Time // when to look for the organization, zero for not at all
 	discovering bool
 
-	listed      []api.Service        // the list that was believed, before selection
-	totalsRules *exposition.Rules    // that were applied to totals
-	excluded    map[string]struct{}  // listed, but of another shard or not selected
-	tombstones  map[string]time.Time // when a service left the list
+	listed      map[string]api.Service // the list that was believed, before selection
+	totalsRules *exposition.Rules      // that were applied to totals
+	tombstones  map[string]time.Time   // when a service left the list
 
 	services map[string]*service // by id; "" for series that name none
 
@@ -31,7 +30,6 @@ type state struct {
 	page      map[string]*exposition.Metrics // that page, by service, as long as it is young enough
 	pageAt    time.Time                      // when it came
 	pageBytes int
-	pageTried bool
 	pageOK    bool // the latest attempt brought it
 
 	hostnames, settings condition // of the calls for details
@@ -67,7 +65,6 @@ func (f *facts) noMetrics() bool {
 // startOver forgets everything that was read of the organization.
 func (p *poller) startOver(now time.Time) {
 	p.state = &state{
-		excluded:   map[string]struct{}{},
 		tombstones: map[string]time.Time{},
 		services:   map[string]*service{},
 		parser:     exposition.NewParser(inventory.ServiceLabel),
@@ -98,12 +95,10 @@ type service struct {
 	id    string
 	entry *inventory.Service // nil if the list does not name it
 
-	details *details // what only calls for the service tell
+	details            *details // what only calls for the service tell
+	hostname, settings attempt  // the latest at those calls
 
-	// Why its own page and its details could not be had, nil if they could.
-	err, hostnameErr, settingsErr error
-	hostnameTried, settingsTried  bool
-
+	err         error               // why its own page could not be had, nil if it could
 	metrics     *exposition.Metrics // the newest; nil before the first, and when too old
 	fetchedAt   time.Time           // zero before the first
 	changedAt   time.Time           // when the program first saw these values
@@ -127,6 +122,12 @@ type listedInput struct {
 	details *details
 	states  int
 	rules   *exposition.Rules
+}
+
+// attempt is the latest call for something.
+type attempt struct {
+	made bool
+	err  error
 }
 
 // details is what only calls for one service tell. Immutable.

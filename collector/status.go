@@ -60,6 +60,9 @@ type OrganizationStatus struct {
 	MetricsLastSuccess time.Time       `json:"metrics_last_success,omitzero"` // from whichever endpoint
 	ServicesByState    map[string]int  `json:"services_by_state"`
 	Services           []ServiceStatus `json:"services"`
+
+	// Names are what the user calls settings, for advice.
+	Names SettingNames `json:"-"`
 }
 
 // RequestStatus is a planned request.
@@ -169,6 +172,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			Used: usage.Used, Limit: usage.Limit, WindowSeconds: usage.Window.Seconds(), PausedUntil: usage.PausedUntil.Round(0),
 		},
 		MaxAgeSeconds:      v.config.MaxAge.Seconds(),
+		Names:              v.config.Names,
 		RefreshSeconds:     v.plan.Period.Seconds(),
 		UnknownServices:    v.unknown,
 		UncoveredServices:  v.plan.Uncovered,
@@ -192,7 +196,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			continue
 		}
 		status := s.status(now)
-		status.DetailsPending = v.config.CollectConfig && !s.settingsTried || v.config.wantsHostnames() && !s.hostnameTried
+		status.DetailsPending = v.config.CollectSettings && !s.settings.made || v.config.wantsHostnames() && !s.hostname.made
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
@@ -204,7 +208,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 func (c condition) status(now time.Time) CallStatus {
 	s := CallStatus{Tried: c.tried, OK: c.ok(), Since: c.since.Round(0), LastSuccess: c.lastSuccess.Round(0)}
 	if c.err != nil {
-		s.Error, s.Reason = c.err.Error(), reason(c.err)
+		s.Error, s.Reason = c.err.Error(), c.reason
 	}
 	if !c.lastSuccess.IsZero() {
 		s.AgeSeconds = age(now, c.lastSuccess).Seconds()
@@ -217,7 +221,7 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	if s.err != nil {
 		o.Error = s.err.Error()
 	}
-	o.DetailsError = cmp.Or(s.settingsErr, s.hostnameErr)
+	o.DetailsError = cmp.Or(s.settings.err, s.hostname.err)
 	if e := s.entry; e != nil {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType

@@ -1,248 +1,261 @@
-// Package config reads the configuration file: what flags and environment
-// variables cannot say, such as relabelling rules, a choice of services and
-// several organizations.
+// Package config is the one definition of every setting: its flag, its environment
+// variable, its key in the configuration file, its default, its help and its check.
+// The tables are [Config.Settings] and [Config.CommandSettings]; flags, environment,
+// file and documentation are made from them.
 //
-// It is strict, because a key that is ignored is a rule that its author believes
-// to be at work. Every error names the file, the line, the key and what to do,
-// and all errors of a file are reported together. The file never holds a secret,
-// only names of files that do; no error repeats the text of a value that could
-// be one by mistake.
+// Flags and environment fill a [Config]. The file, which [Loader] reads again for
+// every reload, lists organizations, each of which starts as a copy of what flags and
+// environment say. The file never holds a secret, only names of files that do, and no
+// error repeats the text of a value, which could be a secret by mistake.
 //
-// The YAML is read as a tree of nodes and walked by this package, instead of
-// being decoded into structs: a decoder knows the line of a wrong type, but not
-// that of a wrong value.
+// Every setting knows where it was set. Whatever gives advice about it, here or by
+// way of [api.Adviser] and [collector.SettingNames], names it as the user did.
 package config
 
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
+	"maps"
+	"net/url"
 	"os"
-	"path/filepath"
-	"sort"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/common/version"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// maxFileBytes bounds what is read. It is far more than a thousand
-// organizations with rules of their own need.
-const maxFileBytes = 1 << 20
+// Program is the name that users, logs and, as a prefix, the program's own metrics
+// know the program by.
+const Program = "clickhouse_postgres_exporter"
 
-// Config is a configuration file. It is immutable after [Load] or [Parse].
+// DemoInterval is how often the demo polls unless it is told otherwise, and how often
+// its simulated values change: fast enough to watch.
+const DemoInterval = 5 * time.Second
+
+// Config is what flags and environment say.
 type Config struct {
-	// MetricRelabelConfigs are the rules for every organization. They are
-	// validated and ready for [relabel.ProcessBuilder].
-	MetricRelabelConfigs []*relabel.Config
-	// Services chooses among the services of every organization that does not
-	// choose for itself; nil chooses all.
-	Services *Services
-	// Organizations is empty if the file lists none: then there is one, made of
-	// flags and environment.
-	Organizations []*Organization
+	File       string // "" for none
+	CheckOnly  bool
+	SyntaxOnly bool // when checking, do not look at files that are named
 
-	origin *origin
+	// Organization is the one to export, unless the file lists organizations, which
+	// start from it.
+	Organization Organization
+
+	ListenAddresses        []string
+	SystemdSocket          bool
+	WebConfigFile          string
+	TelemetryPath          string
+	ExternalURL            *url.URL // nil: whatever Host clients ask for
+	DisableExporterMetrics bool
+	PreferOpenMetrics      bool
+
+	LogLevel, LogFormat string
+
+	Demo        Demo
+	Check       Check
+	Once        Once
+	Healthcheck Healthcheck
 }
 
-// Organization is one organization to poll. A zero value stands for "not given":
-// the flag of that name decides. No zero value can be written in the file.
+// Demo is what is simulated.
+type Demo struct {
+	Enabled       bool
+	Services      int
+	Seed          uint64
+	ListenAddress string
+}
+
+// Check is what the command check is told.
+type Check struct {
+	JSON    bool
+	Timeout time.Duration
+}
+
+// Once is what the command once is told.
+type Once struct {
+	Format  string
+	Timeout time.Duration
+}
+
+// Healthcheck is what the command healthcheck is told.
+type Healthcheck struct {
+	Ready             bool
+	CertFile, KeyFile string // presented to a server that asks for a certificate
+	Timeout           time.Duration
+}
+
+// New returns a configuration that flags are to fill.
+func New() *Config {
+	c := &Config{}
+	c.Organization.sources = map[string]source{}
+	c.Organization.API.UserAgent = version.ComponentUserAgent(Program)
+	return c
+}
+
+// Organization is one to poll: what the collector is told, and what that is made of.
 type Organization struct {
-	ID            string // to be discovered, if not given
-	Name          string // for logs and status only
-	APIURL        string
-	KeyIDFile     string // absolute, or relative to the working directory
-	KeySecretFile string // given if and only if KeyIDFile is
-	CAFile        string
+	collector.Organization
 
-	RateLimit  int           // requests per RateWindow that upstream grants the key
-	RateWindow time.Duration // at least 1 s, as every duration here
-	RateUse    int           // how many of RateLimit this process and its replicas use
-	Replicas   int           // processes that share the key
+	rate                     rate
+	keyID, keySecret         string // of the environment
+	keyIDFile, keySecretFile string
 
-	MetricsInterval   time.Duration
-	InventoryInterval time.Duration
-	MaxAge            time.Duration
-
-	// EnrichLabels is nil if not given, and empty if no label is wanted. The
-	// tokens are not validated here.
-	EnrichLabels []string
-	// Services is the organization's own choice, or else the one for all.
-	Services *Services
-	// MetricRelabelConfigs are the rules for all, followed by the organization's own.
-	MetricRelabelConfigs []*relabel.Config
-
-	key    string // where it is in the file, such as organizations[0]
-	origin *origin
+	sources map[string]source // where settings were set, by their [Setting.ID]
+	place   source            // of one in the file
 }
 
-// Services chooses services: those that match any of Include (or all, if that is
-// empty) and none of Exclude.
-type Services struct {
-	Include []Filter
-	Exclude []Filter
+// source is where a setting was set.
+type source struct {
+	name string // such as --api.url, CLICKHOUSE_API_URL or api_url
+	file string // and line, of a key in the file
+	line int
 }
 
-// Filter matches the services for which every given criterion holds. It holds at
-// least one.
-type Filter struct {
-	IDs    []string          // any of these
-	Name   string            // regular expression that the whole name matches, "" = not given
-	Region string            // likewise
-	State  string            // likewise
-	Tags   map[string]string // key of a tag that the service has → regular expression of its value
-}
-
-// Load reads and checks the file at path. The error, if any, is of type [Errors],
-// or says that the file could not be read.
-//
-// The files that it names are not opened, see [Config.CheckFiles].
-func Load(path string) (*Config, error) {
-	data, err := read(path)
-	if err != nil {
-		return nil, err
+// String returns what the user looks for to find the setting.
+func (s source) String() string {
+	if s.line == 0 {
+		return s.name
 	}
-	c, err := parse(data, filepath.Dir(path), path)
-	if err != nil {
-		return nil, err
-	}
-	return c, nil
+	return fmt.Sprintf("%s (%s)", s.name, place(s.file, s.line))
 }
 
-func read(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("configuration file: %w", err)
+// source returns where a setting was set, or could be.
+func (o *Organization) source(id string) source {
+	if s, ok := o.sources[id]; ok {
+		return s
 	}
-	defer f.Close()
-	// A byte more than allowed tells a file that is too large from one that just fits.
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("configuration file: %w", err)
-	}
-	if len(data) > maxFileBytes {
-		return nil, fmt.Errorf("configuration file %s is larger than %d bytes: is it the right file?", path, maxFileBytes)
-	}
-	return data, nil
+	return source{name: "--" + id}
 }
 
-// Parse checks data as if it were a file in the directory dir, which may be "".
-// The error, if any, is of type [Errors].
-func Parse(data []byte, dir string) (*Config, error) {
-	return parse(data, dir, "")
+// given tells whether the user set a setting.
+func (o *Organization) given(id string) bool {
+	_, ok := o.sources[id]
+	return ok
 }
 
-// CheckFiles reports whether the files named by the configuration can be read, in
-// an error of type [Errors]. It is for checking a configuration before it is
-// used: while running, a file that is missing for a moment is no reason to stop.
-func (c *Config) CheckFiles() error {
-	var errs Errors
-	for _, f := range c.origin.files {
-		if err := readable(f.path); err != nil {
-			// Not the path itself: a secret pasted in place of a file name would
-			// end up in the log.
-			errs = append(errs, c.origin.problem(f.key, "the file cannot be read: "+err.Error()))
+// Given tells whether the user set a setting by a flag or the environment.
+func (c *Config) Given(flag string) bool { return c.Organization.given(flag) }
+
+// copy returns a copy to change.
+func (o *Organization) copy() *Organization {
+	another := *o
+	another.sources = maps.Clone(o.sources)
+	return &another
+}
+
+// rate is what upstream allows a key, and what of it is for this process.
+type rate struct {
+	limit    int // requests per window
+	window   time.Duration
+	use      int // of limit
+	replicas int // processes that share use
+}
+
+// budget is what this process may spend.
+func (r rate) budget() api.BudgetConfig {
+	return api.BudgetConfig{Requests: r.use / r.replicas, Window: r.window}
+}
+
+// check says which settings do not go together. Its id is the one to point at.
+func (o *Organization) check() (id string, err error) {
+	differ := func(a, format string, x any, b string, y any) (string, error) {
+		return a, fmt.Errorf("%s=%v is "+format, o.source(a).name, x, o.source(b).name, y)
+	}
+	switch r := o.rate; {
+	case r.use > r.limit:
+		return differ("api.rate-use", "more than %s=%v: lower the first, or raise the second if your key is allowed more", r.use, "api.rate-limit", r.limit)
+	case r.replicas > r.use:
+		return differ("api.replicas", "more than %s=%v, which leaves no request for some: run fewer replicas of one key, or give each its own key", r.replicas, "api.rate-use", r.use)
+	case o.MaxAge < o.MetricsInterval:
+		return differ("metrics.max-age", "shorter than %s=%v, so that metrics would vanish between two fetches: raise the first or lower the second",
+			model.Duration(o.MaxAge), "metrics.interval", model.Duration(o.MetricsInterval))
+	}
+	return "", nil
+}
+
+// Complete checks what flags and environment say of an organization, also together.
+// Nothing else may be changed afterwards.
+func (c *Config) Complete() error {
+	o := &c.Organization
+	if c.Demo.Enabled {
+		for id, to := range map[string]*time.Duration{"metrics.interval": &o.MetricsInterval, "inventory.interval": &o.InventoryInterval} {
+			if !o.given(id) {
+				*to = DemoInterval
+			}
+		}
+	} else if o.given("demo.services") || o.given("demo.seed") || o.given("demo.listen-address") {
+		return errors.New("--demo.services, --demo.seed and --demo.listen-address need --demo")
+	}
+	if o.Shard.Count > 1 && !o.given("shard.index") {
+		host, err := os.Hostname()
+		if err == nil {
+			o.Shard.Index, err = inventory.OrdinalFromHostname(host)
+		}
+		if err != nil {
+			return fmt.Errorf("--shard.index is needed: %w", err)
 		}
 	}
-	return errs.orNil()
+	if err := o.Shard.Validate(); err != nil {
+		return fmt.Errorf("%s and %s: %w", o.source("shard.index"), o.source("shard.count"), err)
+	}
+	if _, err := o.check(); err != nil {
+		return err
+	}
+	return o.chooseKey()
 }
 
-// readable returns an error without the path.
-func readable(path string) error {
-	f, err := os.Open(path)
-	if err == nil {
-		defer f.Close()
-		var info fs.FileInfo
-		if info, err = f.Stat(); err == nil && info.IsDir() {
-			return errors.New("it is a directory")
-		}
+// chooseKey makes the key that flags and environment name that of the organization,
+// if there is one.
+func (o *Organization) chooseKey() error {
+	switch {
+	case o.keyIDFile != "" && o.keySecretFile == "":
+		return fmt.Errorf("%s needs --api.key-secret-file beside it", o.source("api.key-id-file"))
+	case o.keyIDFile == "" && o.keySecretFile != "":
+		return fmt.Errorf("%s needs --api.key-id-file beside it", o.source("api.key-secret-file"))
+	case o.keyIDFile != "" && (o.keyID != "" || o.keySecret != ""):
+		return fmt.Errorf("two API keys given, one in files and one in the environment: leave out --api.key-id-file and --api.key-secret-file, or unset %s and %s", EnvKeyID, EnvKeySecret)
+	case o.keyID != "" && o.keySecret == "":
+		return fmt.Errorf("%s is set but %s is not: set both", EnvKeyID, EnvKeySecret)
+	case o.keyID == "" && o.keySecret != "":
+		return fmt.Errorf("%s is set but %s is not: set both", EnvKeySecret, EnvKeyID)
+	case o.keyID != "":
+		o.API.Credentials = api.StaticCredentials(o.keyID, o.keySecret)
+	case o.keyIDFile != "":
+		o.API.Credentials = api.FileCredentials(o.keyIDFile, o.keySecretFile)
 	}
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
+	return nil
+}
+
+// Simulate makes the organization the one that is simulated at url.
+func (o *Organization) Simulate(url, id string, key api.CredentialsSource) {
+	o.API.BaseURL, o.ID, o.API.Credentials = url, id, key
+}
+
+// Rate returns how many requests upstream allows a key, in which time.
+func (o *Organization) Rate() (requests int, window time.Duration) {
+	return o.rate.limit, o.rate.window
+}
+
+// CheckKey says why the key of flags or environment cannot be one, such as a file
+// that is not there. Whether upstream takes it is another matter: a key may begin to
+// work, and be replaced, while the program runs.
+func (o *Organization) CheckKey() error {
+	if o.API.Credentials == nil {
+		return nil
+	}
+	_, err := o.API.Credentials.Credentials()
+	if err != nil && o.keyID != "" {
+		return fmt.Errorf("%s and %s: %w", EnvKeyID, EnvKeySecret, err)
 	}
 	return err
 }
 
-// Reject turns err into an error of type [Errors] that names file, line and key, for
-// a value that only the caller can judge. The key is one of the organization,
-// such as "enrich_labels"; if it is not in the file, the error points at the
-// organization.
-func (o *Organization) Reject(key string, err error) error {
-	return Errors{o.origin.problem(o.key+"."+key, err.Error())}
-}
-
-// origin remembers where things were in the file.
-type origin struct {
-	file  string
-	lines map[string]int // by key path
-	files []fileRef
-}
-
-type fileRef struct{ key, path string }
-
-func (o *origin) problem(key, problem string) *Error {
-	line, known := o.lines[key]
-	for parent := key; !known && parent != ""; {
-		parent = parent[:max(strings.LastIndexByte(parent, '.'), 0)]
-		line, known = o.lines[parent]
-	}
-	return &Error{File: o.file, Line: line, Key: key, Problem: problem}
-}
-
-// Error is one thing that is wrong in a configuration file.
-type Error struct {
-	File    string // "" if the configuration did not come from a file
-	Line    int    // 0 if it concerns the file as a whole
-	Key     string // such as organizations[0].api_url, "" likewise
-	Problem string // what is wrong, and what to do
-}
-
-func (e *Error) Error() string {
-	var b strings.Builder
-	switch {
-	case e.File != "" && e.Line > 0:
-		b.WriteString(e.File + ":" + strconv.Itoa(e.Line) + ": ")
-	case e.File != "":
-		b.WriteString(e.File + ": ")
-	case e.Line > 0:
-		b.WriteString("line " + strconv.Itoa(e.Line) + ": ")
-	}
-	if e.Key != "" {
-		b.WriteString(e.Key + ": ")
-	}
-	b.WriteString(e.Problem)
-	return b.String()
-}
-
-// Errors is everything that is wrong in a configuration file, by line.
-type Errors []*Error
-
-// Error returns one line for each error.
-func (e Errors) Error() string {
-	lines := make([]string, len(e))
-	for i, err := range e {
-		lines[i] = err.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// Unwrap makes the single errors visible to [errors.As].
-func (e Errors) Unwrap() []error {
-	errs := make([]error, len(e))
-	for i, err := range e {
-		errs[i] = err
-	}
-	return errs
-}
-
-// orNil sorts the errors; it avoids an error interface that holds an empty list.
-func (e Errors) orNil() error {
-	if len(e) == 0 {
-		return nil
-	}
-	sort.SliceStable(e, func(i, j int) bool { return e[i].Line < e[j].Line })
-	return e
+// errNoCredentials is what a newcomer meets first.
+func errNoCredentials() error {
+	return fmt.Errorf("no API key: set %s and %s (made in the ClickHouse Cloud console under API keys), or name files with --api.key-id-file and --api.key-secret-file, or try --demo", EnvKeyID, EnvKeySecret)
 }

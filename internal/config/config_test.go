@@ -11,9 +11,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
 // bad holds, for every file of testdata/bad, the whole error; each line of it is
@@ -40,7 +41,7 @@ var bad = map[string]string{
 	"merge_key": `:4: organizations[1].<<: merge keys are not understood: repeat the keys that are meant
 :4: organizations[1]: neither this organization nor organizations[0] has key_id_file and key_secret_file: only one can use the key of flags and environment`,
 	"several": `:2: organizations[0].id: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826
-:3: organizations[0].rate_limit: must be a whole number such as 10, not text
+:3: organizations[0].rate_limit: must be a whole number such as 10
 :4: organizations[0].color: unknown key: known here are api_url, ca_file, enrich_labels, id, inventory_interval, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services
 :5: services: chooses nothing: give include or exclude, or remove the key to export every service`,
 
@@ -54,7 +55,7 @@ var bad = map[string]string{
 	// Secrets.
 	"secret_at_top":   `:1: api_secret: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file`,
 	"secret_as_value": `:2: organizations[0]: must be a mapping of keys to values, not text`,
-	"secret_in_url":   `:3: organizations[0].api_url: must not carry user or password: name their files by key_id_file and key_secret_file`,
+	"secret_in_url":   `:3: organizations[0].api_url: must not contain a user name or password, since the API key has settings of its own: write it like https://api.clickhouse.cloud`,
 	"secret_inline": `:3: organizations[0].key_id: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file
 :4: organizations[0].key_secret: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file`,
 
@@ -69,26 +70,25 @@ var bad = map[string]string{
 	"two_organizations_without_key": `:3: organizations[1]: neither this organization nor organizations[0] has key_id_file and key_secret_file: only one can use the key of flags and environment`,
 	"key_without_secret":            `:3: organizations[0].key_id_file: key_secret_file is missing: name the file that holds the key's secret`,
 	"secret_without_key":            `:3: organizations[0].key_secret_file: key_id_file is missing: name the file that holds the key's id`,
-	"api_url":                       `:3: organizations[0].api_url: must be an http or https URL such as https://api.clickhouse.cloud`,
-	"api_url_query":                 `:3: organizations[0].api_url: must end before any ? or #`,
+	"api_url":                       `:3: organizations[0].api_url: must be an http or https URL: write it like https://api.clickhouse.cloud`,
+	"api_url_query":                 `:3: organizations[0].api_url: must end before any ? or #: write it like https://api.clickhouse.cloud`,
 	"organization_same_key": `:6: organizations[1].key_id_file: the same as in organizations[0]: a key belongs to one organization, so give each its own
 :7: organizations[1].key_secret_file: the same as in organizations[0]: a key belongs to one organization, so give each its own`,
 
 	// Values.
 	"empty_text":            `:2: organizations[0].name: is empty: give it a value or remove the key`,
 	"text_is_a_list":        `:2: organizations[0].name: must be text, not a list`,
-	"count_is_text":         `:3: organizations[0].rate_limit: must be a whole number such as 10, not text`,
-	"count_is_quoted":       `:3: organizations[0].rate_limit: must be a whole number such as 10, not text`,
-	"count_is_a_fraction":   `:3: organizations[0].rate_limit: must be a whole number such as 10, not a fraction or a number too large`,
-	"count_overflows":       `:3: organizations[0].rate_limit: must be a whole number such as 10, not a fraction or a number too large`,
+	"count_is_text":         `:3: organizations[0].rate_limit: must be a whole number such as 10`,
+	"count_is_a_fraction":   `:3: organizations[0].rate_limit: must be a whole number such as 10`,
+	"count_overflows":       `:3: organizations[0].rate_limit: must be from 1 to 1000000, not 99999999999999999999`,
 	"count_is_zero":         `:3: organizations[0].replicas: must be from 1 to 1000000, not 0`,
 	"count_is_absurd":       `:3: organizations[0].rate_limit: must be from 1 to 1000000, not 10000000`,
-	"rate_use":              `:3: organizations[0].rate_use: 11 is more than rate_limit (10): use at most that many`,
+	"rate_use":              `:3: organizations[0]: rate_use=11 is more than rate_limit=10: lower the first, or raise the second if your key is allowed more`,
 	"duration_without_unit": `:3: organizations[0].metrics_interval: not a duration: write a number with a unit such as 30s, 5m or 1h30m`,
-	"duration_too_short":    `:3: organizations[0].rate_window: must be at least 1s: write a number with a unit such as 30s, 5m or 1h30m`,
-	"duration_zero":         `:3: organizations[0].inventory_interval: must be at least 1s: write a number with a unit such as 30s, 5m or 1h30m`,
+	"duration_negative":     `:3: organizations[0].rate_window: not a duration: write a number with a unit such as 30s, 5m or 1h30m`,
+	"duration_zero":         `:3: organizations[0].inventory_interval: must be more than 0: write a number with a unit such as 30s, 5m or 1h30m`,
 	"duration_is_a_mapping": `:3: organizations[0].inventory_interval: must be text, not a mapping`,
-	"max_age":               `:3: organizations[0].max_age: 10s is shorter than metrics_interval (30s), so that data would expire between two polls: raise it`,
+	"max_age":               `:3: organizations[0]: max_age=10s is shorter than metrics_interval=30s, so that metrics would vanish between two fetches: raise the first or lower the second`,
 	"enrich_labels":         `:3: organizations[0].enrich_labels: must be a list, not text`,
 
 	// Services.
@@ -135,9 +135,9 @@ func TestBadFiles(t *testing.T) {
 				t.Fatal("no error is expected of this file: add it to the table")
 			}
 			want = file + strings.ReplaceAll(want, "\n", "\n"+file)
-			c, err := Load(file)
+			c, err := load(t, file)
 			if c != nil || err == nil {
-				t.Fatalf("Load() = %v, %v, want an error", c, err)
+				t.Fatalf("%v, %v, want an error", c, err)
 			}
 			got := err.Error()
 			if diff := cmp.Diff(strings.Split(want, "\n"), strings.Split(got, "\n")); diff != "" {
@@ -168,43 +168,60 @@ func tooMany() string {
 	return strings.Join(lines, "\n")
 }
 
-func TestGoodFile(t *testing.T) {
-	got, err := Load("testdata/good/full.yml")
+// parseFile reads a file over what the defaults are.
+func parseFile(t *testing.T, data []byte, dir, file string) ([]*Organization, error) {
+	t.Helper()
+	return parse(data, dir, file, &flags(t, "", nil, nil).Organization)
+}
+
+func load(t *testing.T, path string) ([]*Organization, error) {
+	t.Helper()
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	services := &Services{
-		Include: []Filter{
-			{Region: "us-.*", Tags: map[string]string{"Environment": "prod|staging"}},
-			{IDs: []string{"ee2fef9f-b443-8ad0-8c9b-724390cdb826", "67b4bc12-8582-45d0-8806-fe9b2e5a54e6"}},
-		},
-		Exclude: []Filter{
-			{Name: "tmp-.*"},
-			{State: "stopped", Tags: map[string]string{"ephemeral": ""}},
-		},
+	return parseFile(t, data, filepath.Dir(path), path)
+}
+
+func TestGoodFile(t *testing.T) {
+	got, err := load(t, "testdata/good/full.yml")
+	if err != nil {
+		t.Fatal(err)
 	}
-	want := &Config{
-		Services: services,
-		Organizations: []*Organization{
-			{
-				ID: "2b7f2d6c-1111-4c1b-9a55-0d8f0a1b2c3d", Name: "production", APIURL: "https://api.clickhouse.cloud",
-				KeyIDFile: "testdata/good/keys/production-id", KeySecretFile: "/run/secrets/production-secret", CAFile: "testdata/good/ca.pem",
-				RateLimit: 100, RateWindow: 10 * time.Second, RateUse: 80, Replicas: 2,
-				MetricsInterval: 30 * time.Second, InventoryInterval: time.Minute, MaxAge: 5*time.Minute + 30*time.Second,
-				EnrichLabels: []string{"region", "tag:Environment"},
-				Services:     &Services{Include: []Filter{{State: "running"}}},
-			},
-			{
-				KeyIDFile: "testdata/other/id", KeySecretFile: "testdata/other/secret",
-				EnrichLabels: []string{}, Services: services,
-			},
-		},
+	first, second := got[0], got[1]
+	for what, values := range map[string][2]any{
+		"id":                 {first.ID, "2b7f2d6c-1111-4c1b-9a55-0d8f0a1b2c3d"},
+		"name":               {first.Name, "production"},
+		"api_url":            {first.API.BaseURL, "https://api.clickhouse.cloud"},
+		"key_id_file":        {first.keyIDFile, "testdata/good/keys/production-id"},
+		"key_secret_file":    {first.keySecretFile, "/run/secrets/production-secret"},
+		"ca_file":            {first.API.CAFile, "testdata/good/ca.pem"},
+		"rate":               {first.rate, rate{limit: 100, window: 10 * time.Second, use: 80, replicas: 2}},
+		"metrics_interval":   {first.MetricsInterval, 30 * time.Second},
+		"inventory_interval": {first.InventoryInterval, time.Minute},
+		"max_age":            {first.MaxAge, 5*time.Minute + 30*time.Second},
+		"enrich_labels":      {fmt.Sprint(first.EnrichLabels), "[region tag:Environment]"},
+		"second file":        {second.keyIDFile, "testdata/other/id"},
+		"no labels":          {len(second.EnrichLabels), 0},
+		"rate by flags":      {second.rate, rate{limit: 10, window: 10 * time.Second, use: 8, replicas: 1}},
+	} {
+		if values[0] != values[1] {
+			t.Errorf("%s: %v, not %v", what, values[0], values[1])
+		}
 	}
-	if diff := cmp.Diff(want, got,
-		cmpopts.IgnoreUnexported(Config{}, Organization{}),
-		cmpopts.IgnoreFields(Config{}, "MetricRelabelConfigs"),
-		cmpopts.IgnoreFields(Organization{}, "MetricRelabelConfigs")); diff != "" {
-		t.Errorf("Load() (-want +got):\n%s", diff)
+	for _, tt := range []struct {
+		service       api.Service
+		first, second bool
+	}{
+		{api.Service{ID: "a", Name: "n", State: "running", Region: "us-east-1", Tags: []api.Tag{{Key: "Environment", Value: "prod"}}}, true, true},
+		{api.Service{ID: "a", Name: "n", State: "stopped", Region: "us-east-1", Tags: []api.Tag{{Key: "Environment", Value: "prod"}}}, false, true},
+		{api.Service{ID: "67b4bc12-8582-45d0-8806-fe9b2e5a54e6", Name: "n", State: "running"}, true, true},
+		{api.Service{ID: "67b4bc12-8582-45d0-8806-fe9b2e5a54e6", Name: "tmp-1", State: "running"}, true, false},
+		{api.Service{ID: "a", Name: "n", State: "running"}, true, false},
+	} {
+		if a, b := first.Selection.Match(tt.service), second.Selection.Match(tt.service); a != tt.first || b != tt.second {
+			t.Errorf("%+v is selected: %v, %v", tt.service, a, b)
+		}
 	}
 
 	actions := func(rules []*relabel.Config) (names []string) {
@@ -219,9 +236,8 @@ func TestGoodFile(t *testing.T) {
 		rules []*relabel.Config
 		want  []string
 	}{
-		{"for all", got.MetricRelabelConfigs, common},
-		{"first", got.Organizations[0].MetricRelabelConfigs, append(slices.Clone(common), "drop template[01]", "replace Postgres(.*);.*")},
-		{"second", got.Organizations[1].MetricRelabelConfigs, common},
+		{"first", first.Rules, append(slices.Clone(common), "drop template[01]", "replace Postgres(.*);.*")},
+		{"second", second.Rules, common},
 	} {
 		if diff := cmp.Diff(tt.want, actions(tt.rules)); diff != "" {
 			t.Errorf("rules %s (-want +got):\n%s", tt.what, diff)
@@ -230,7 +246,7 @@ func TestGoodFile(t *testing.T) {
 
 	// The rules are ready to be applied: validated, defaults filled in.
 	b := labels.NewBuilder(labels.FromStrings("__name__", "PostgresServer_Load", "postgres_is_primary", "true"))
-	if !relabel.ProcessBuilder(b, got.Organizations[0].MetricRelabelConfigs...) {
+	if !relabel.ProcessBuilder(b, first.Rules...) {
 		t.Error("the series was dropped")
 	}
 	if got, want := b.Labels().String(), `{__name__="pg_Server_Load"}`; got != want {
@@ -240,16 +256,13 @@ func TestGoodFile(t *testing.T) {
 
 func TestNothingConfigured(t *testing.T) {
 	for _, file := range []string{"comments", "braces", "marker"} {
-		c, err := Load("testdata/good/" + file + ".yml")
+		orgs, err := load(t, "testdata/good/"+file+".yml")
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
 			continue
 		}
-		if c.Services != nil || len(c.MetricRelabelConfigs) != 0 || len(c.Organizations) != 0 {
-			t.Errorf("%s: %+v, want an empty configuration", file, c)
-		}
-		if err := c.CheckFiles(); err != nil {
-			t.Errorf("%s: CheckFiles() = %v", file, err)
+		if o := orgs[0]; len(orgs) != 1 || o.Selection != nil || len(o.Rules) != 0 || o.place.line != 0 {
+			t.Errorf("%s: %+v, want an empty configuration", file, orgs)
 		}
 	}
 }
@@ -261,71 +274,14 @@ organizations:
   - {name: x, metric_relabel_configs: [{regex: x, action: labeldrop}]}
   - {name: y, key_id_file: i, key_secret_file: s, metric_relabel_configs: [{regex: y, action: labeldrop}]}
 `
-	c, err := Parse([]byte(file), "")
+	orgs, err := parseFile(t, []byte(file), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"x", "y"} {
-		rules := c.Organizations[i].MetricRelabelConfigs
+		rules := orgs[i].Rules
 		if got := rules[len(rules)-1].Regex.String(); len(rules) != 4 || got != want {
 			t.Errorf("organization %d: last of %d rules is %s, want %s", i, len(rules), got, want)
-		}
-	}
-}
-
-func TestFileNotReadable(t *testing.T) {
-	large := filepath.Join(t.TempDir(), "large.yml")
-	if err := os.WriteFile(large, []byte(strings.Repeat("# filler\n", maxFileBytes/9+1)), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]string{
-		"testdata/missing.yml": "configuration file: open testdata/missing.yml: no such file or directory",
-		"testdata":             "configuration file: read testdata: is a directory",
-		large:                  "configuration file " + large + " is larger than 1048576 bytes: is it the right file?",
-	} {
-		if _, err := Load(path); err == nil || err.Error() != want {
-			t.Errorf("Load(%s) = %v, want %s", path, err, want)
-		}
-	}
-}
-
-func TestCheckFiles(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "config.yml")
-	const file = `organizations:
-  - name: a
-    key_id_file: id
-    key_secret_file: 4b1d-SECRET-pasted-here
-    ca_file: .
-`
-	for name, content := range map[string]string{"config.yml": file, "id": "x"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	c, err := Load(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := path + ":4: organizations[0].key_secret_file: the file cannot be read: no such file or directory\n" +
-		path + ":5: organizations[0].ca_file: the file cannot be read: it is a directory"
-	if err := c.CheckFiles(); err == nil || err.Error() != want {
-		t.Errorf("CheckFiles() = %v, want %s", err, want)
-	}
-}
-
-func TestReject(t *testing.T) {
-	c, err := Parse([]byte("organizations:\n  - name: a\n    enrich_labels: [colour]\n"), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	problem := errors.New("no such label")
-	for key, want := range map[string]string{
-		"enrich_labels": "line 3: organizations[0].enrich_labels: no such label",
-		"rate_use":      "line 2: organizations[0].rate_use: no such label",
-	} {
-		if got := c.Organizations[0].Reject(key, problem).Error(); got != want {
-			t.Errorf("Reject(%s) = %s, want %s", key, got, want)
 		}
 	}
 }
@@ -345,12 +301,20 @@ func FuzzParse(f *testing.F) {
 		}
 	}
 	series := labels.FromStrings("__name__", "PostgresServer_Load", "mode", "user", "datname", "a")
+	flags := &New().Organization
+	for _, s := range flags.settings() {
+		if s.Default != "" {
+			if err := s.Value.Set(s.Default); err != nil {
+				f.Fatal(err)
+			}
+		}
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := Parse(data, "dir")
+		orgs, err := parse(data, "dir", "", flags)
 		if err != nil {
 			var errs Errors
-			if c != nil || !errors.As(err, &errs) || len(errs) == 0 {
-				t.Fatalf("Parse() = %v, %#v, want Errors alone", c, err)
+			if orgs != nil || !errors.As(err, &errs) || len(errs) == 0 {
+				t.Fatalf("%v, %#v, want Errors alone", orgs, err)
 			}
 			for _, e := range errs {
 				if e.Problem == "" || e.Line < 0 {
@@ -359,34 +323,12 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if err := c.Services.check(); err != nil {
-			t.Error(err)
-		}
-		rules := [][]*relabel.Config{c.MetricRelabelConfigs}
-		for _, o := range c.Organizations {
-			rules = append(rules, o.MetricRelabelConfigs)
-			if (o.KeyIDFile == "") != (o.KeySecretFile == "") || o.RateLimit < 0 || o.MaxAge < 0 {
+		for _, o := range orgs {
+			if (o.keyIDFile == "") != (o.keySecretFile == "") || o.rate.limit < 1 || o.MaxAge <= 0 || o.API.BaseURL == "" {
 				t.Errorf("accepted: %+v", o)
 			}
-			if err := o.Services.check(); err != nil {
-				t.Error(err)
-			}
-		}
-		for _, r := range rules {
-			relabel.ProcessBuilder(labels.NewBuilder(series), r...) // must not panic
+			o.Selection.Match(api.Service{ID: "a", Name: "b"})            // must not panic
+			relabel.ProcessBuilder(labels.NewBuilder(series), o.Rules...) // nor this
 		}
 	})
-}
-
-// check reports a choice that Parse should not have let pass.
-func (s *Services) check() error {
-	if s == nil {
-		return nil
-	}
-	for _, f := range append(slices.Clone(s.Include), s.Exclude...) {
-		if len(f.IDs) == 0 && f.Name == "" && f.Region == "" && f.State == "" && len(f.Tags) == 0 {
-			return errors.New("a filter that matches everything was accepted")
-		}
-	}
-	return nil
 }

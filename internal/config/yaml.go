@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
-	"regexp"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -23,102 +20,97 @@ const (
 	maxErrors = 20
 )
 
-// reader walks the tree of a YAML document and collects what is wrong with it.
-type reader struct {
-	origin origin
-	dir    string
-	nodes  int
-	errs   Errors
-}
-
-// value is a node together with its place; aliases are resolved.
+// value is a node of the file together with its place. Its methods note what is
+// wrong; aliases are resolved. yaml's own decoding of structs would not do: it takes a
+// key without a value for one that is not there, repeats wrong values in its errors,
+// and forgets KnownFields below every UnmarshalYAML.
 type value struct {
-	r    *reader
+	d    *decoding
 	node *yaml.Node
 	path string
+	line int // of the key
 }
 
-// document returns the root of the one document in data, or false after having
-// noted why there is none. A document of nothing but comments is an empty mapping.
-func (r *reader) document(data []byte) (value, bool) {
+// decoding is the reading of one file.
+type decoding struct {
+	file, dir string
+	nodes     int
+	errs      Errors
+}
+
+// decode calls root for the one document in data. One that is empty but for comments
+// is as good as {}.
+func (d *decoding) decode(data []byte, root func(value)) {
 	// Editors and copying truncate before they write. Taking an empty file for an
 	// empty configuration would drop every rule on a reload at that moment.
 	if len(bytes.TrimSpace(data)) == 0 {
-		r.note("", 0, "the file is empty: if no configuration is wanted, write {} into it, or start without it")
-		return value{}, false
+		d.note("", 0, "the file is empty: if no configuration is wanted, write {} into it, or start without it")
+		return
 	}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var doc yaml.Node
-	switch err := decoder.Decode(&doc); {
-	case errors.Is(err, io.EOF):
-		return value{r: r, node: &yaml.Node{Kind: yaml.MappingNode, Line: 1}}, true
-	case err != nil:
-		r.noteSyntax(err)
-		return value{}, false
+	document := func() *yaml.Node {
+		var node yaml.Node
+		switch err := decoder.Decode(&node); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			d.noteSyntax(err)
+			return nil
+		}
+		return &node
 	}
-	var second yaml.Node
-	switch err := decoder.Decode(&second); {
-	case errors.Is(err, io.EOF):
-	case err != nil:
-		r.noteSyntax(err)
-		return value{}, false
+	first, second := document(), (*yaml.Node)(nil)
+	if first != nil {
+		second = document()
+	}
+	switch {
+	case len(d.errs) > 0 || first == nil:
+	case second != nil:
+		d.note("", second.Line, "a second YAML document starts here: join them into one")
 	default:
-		r.note("", second.Line, "a second YAML document starts here: join them into one")
-		return value{}, false
-	}
-	root := r.at(doc.Content[0], "")
-	if root.node.Kind == yaml.ScalarNode && root.node.Tag == "!!null" {
-		root.node = &yaml.Node{Kind: yaml.MappingNode, Line: root.node.Line}
-	}
-	return root, true
-}
-
-func (r *reader) at(node *yaml.Node, path string) value {
-	r.nodes++
-	if node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	return value{r: r, node: node, path: path}
-}
-
-func (r *reader) note(path string, line int, problem string) {
-	if len(r.errs) < maxErrors {
-		r.errs = append(r.errs, &Error{File: r.origin.file, Line: line, Key: path, Problem: problem})
+		if v := d.at(first.Content[0], "", 0); !v.null() {
+			root(v)
+		}
 	}
 }
 
 // noteSyntax understands "yaml: line 3: did not find expected key".
-func (r *reader) noteSyntax(err error) {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 0
-	if rest, ok := strings.CutPrefix(text, "line "); ok {
-		if number, problem, ok := strings.Cut(rest, ": "); ok {
-			if n, err := strconv.Atoi(number); err == nil {
-				line, text = n, problem
-			}
+func (d *decoding) noteSyntax(err error) {
+	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
+	if number, problem, ok := strings.Cut(strings.TrimPrefix(text, "line "), ": "); ok {
+		if n, err := strconv.Atoi(number); err == nil {
+			// The line of the package is off by one for some errors.
+			line, text = n, problem+" (look at this line and those next to it)"
 		}
 	}
-	// The line of the package is off by one for some errors.
-	if line > 0 {
-		text += " (look at this line and those next to it)"
+	d.note("", line, "not valid YAML: "+text)
+}
+
+func (d *decoding) note(path string, line int, problem string) {
+	if len(d.errs) < maxErrors {
+		d.errs = append(d.errs, &Error{File: d.file, Line: line, Key: path, Problem: problem})
 	}
-	r.note("", line, "not valid YAML: "+text)
+}
+
+func (d *decoding) at(node *yaml.Node, path string, line int) value {
+	d.nodes++
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	return value{d: d, node: node, path: path, line: line}
 }
 
 func (v value) fail(format string, args ...any) {
-	v.r.note(v.path, v.node.Line, fmt.Sprintf(format, args...))
+	v.d.note(v.path, v.node.Line, fmt.Sprintf(format, args...))
 }
 
-// spent reports that the file has become too large by its aliases.
+// spent notes once that the file has become too large by its aliases.
 func (v value) spent() bool {
-	if v.r.nodes <= maxNodes {
-		return false
-	}
-	if v.r.nodes != 1<<62 {
+	if v.d.nodes == maxNodes+1 {
 		v.fail("the aliases up to here expand to more than %d values: write fewer", maxNodes)
-		v.r.nodes = 1 << 62
+		v.d.nodes++
 	}
-	return true
+	return v.d.nodes > maxNodes
 }
 
 // mapping calls the function of every key that is given. Keys that are unknown,
@@ -128,7 +120,7 @@ func (v value) mapping(fields map[string]func(value)) {
 		v.fail("must be a mapping of keys to values, not %s", v.kind())
 		return
 	}
-	v.entries(func(key string, at int, item value) {
+	v.entries(func(key string, item value) {
 		field, known := fields[key]
 		switch {
 		case known && item.null():
@@ -136,39 +128,33 @@ func (v value) mapping(fields map[string]func(value)) {
 		case known:
 			field(item)
 		case key == "<<":
-			v.r.note(item.path, at, "merge keys are not understood: repeat the keys that are meant")
+			v.d.note(item.path, item.line, "merge keys are not understood: repeat the keys that are meant")
 		case inlineSecret(key):
-			v.r.note(item.path, at, "no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file")
+			v.d.note(item.path, item.line, "no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file")
 		default:
-			v.r.note(item.path, at, "unknown key: known here are "+strings.Join(sortedKeys(fields), ", "))
+			v.d.note(item.path, item.line, "unknown key: known here are "+strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
 		}
 	})
 }
 
-// entries calls f for every key of a mapping, with the key's line.
-func (v value) entries(f func(key string, line int, item value)) {
+// entries calls f for every key of a mapping.
+func (v value) entries(f func(key string, item value)) {
 	seen := make(map[string]int, len(v.node.Content)/2)
 	for i := 0; i+1 < len(v.node.Content) && !v.spent(); i += 2 {
 		k := v.node.Content[i]
 		if k.Kind == yaml.AliasNode {
 			k = k.Alias
 		}
-		if k.Kind != yaml.ScalarNode {
-			v.r.note(v.path, k.Line, "a key must be plain text")
-			continue
+		path := strings.TrimPrefix(v.path+"."+k.Value, ".")
+		switch first, repeated := seen[k.Value]; {
+		case k.Kind != yaml.ScalarNode:
+			v.d.note(v.path, k.Line, "a key must be plain text")
+		case repeated:
+			v.d.note(path, k.Line, fmt.Sprintf("given twice, first in line %d: remove one", first))
+		default:
+			seen[k.Value] = k.Line
+			f(k.Value, v.d.at(v.node.Content[i+1], path, k.Line))
 		}
-		path := k.Value
-		if v.path != "" {
-			path = v.path + "." + k.Value
-		}
-		if first, ok := seen[k.Value]; ok {
-			v.r.note(path, k.Line, fmt.Sprintf("given twice, first in line %d: remove one", first))
-			continue
-		}
-		seen[k.Value] = k.Line
-		item := v.r.at(v.node.Content[i+1], path)
-		v.r.origin.lines[path] = k.Line
-		f(k.Value, k.Line, item)
 	}
 }
 
@@ -182,8 +168,7 @@ func (v value) list(f func(item value)) {
 		if v.spent() {
 			return
 		}
-		item := v.r.at(n, v.path+"["+strconv.Itoa(i)+"]")
-		v.r.origin.lines[item.path] = n.Line
+		item := v.d.at(n, v.path+"["+strconv.Itoa(i)+"]", n.Line)
 		if item.null() {
 			item.fail("is empty: complete it or remove it")
 			continue
@@ -194,40 +179,34 @@ func (v value) list(f func(item value)) {
 
 // filled is list for one that must not be empty; otherwise says what to do instead.
 func (v value) filled(otherwise string, f func(item value)) {
-	if v.node.Kind == yaml.SequenceNode && len(v.node.Content) == 0 {
+	if v.empty(yaml.SequenceNode) {
 		v.fail("the list is empty: %s", otherwise)
 		return
 	}
 	v.list(f)
 }
 
-func (v value) null() bool {
-	return v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!null"
-}
+func (v value) empty(kind yaml.Kind) bool { return v.node.Kind == kind && len(v.node.Content) == 0 }
+
+func (v value) null() bool { return v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!null" }
 
 // kind names what was found. It never quotes it: it may be a misplaced secret.
 func (v value) kind() string {
-	switch v.node.Kind {
-	case yaml.MappingNode:
+	switch {
+	case v.node.Kind == yaml.MappingNode:
 		return "a mapping"
-	case yaml.SequenceNode:
+	case v.node.Kind == yaml.SequenceNode:
 		return "a list"
-	}
-	switch v.node.Tag {
-	case "!!null":
-		return "nothing"
-	case "!!int":
+	case v.node.Tag == "!!int":
 		return "a number"
-	case "!!float":
-		return "a fraction or a number too large"
-	case "!!bool":
+	case v.node.Tag == "!!bool":
 		return "a boolean"
 	}
 	return "text"
 }
 
 // scalar returns the text of any single value; "123" and 123 are the same.
-func (v value) scalar() (string, bool) {
+func (v value) scalar() (text string, ok bool) {
 	if v.node.Kind != yaml.ScalarNode || v.null() {
 		v.fail("must be text, not %s", v.kind())
 		return "", false
@@ -235,79 +214,12 @@ func (v value) scalar() (string, bool) {
 	return v.node.Value, true
 }
 
-// text reads text that is not empty and has neither control characters nor
-// space around it, neither of which is ever meant.
-func (v value) text(to *string) {
-	s, ok := v.scalar()
-	switch {
-	case !ok:
-	case s == "":
+// text returns text that is not empty.
+func (v value) text() (text string, ok bool) {
+	if text, ok = v.scalar(); ok && text == "" {
 		v.fail("is empty: give it a value or remove the key")
-	case strings.TrimSpace(s) != s || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f }):
-		v.fail("has white space around it or control characters in it: remove them")
-	default:
-		*to = s
 	}
-}
-
-// count reads an integer of at least 1.
-func (v value) count(to *int) {
-	var n int
-	if v.node.Kind != yaml.ScalarNode || v.node.Tag != "!!int" || v.node.Decode(&n) != nil {
-		v.fail("must be a whole number such as 10, not %s", v.kind())
-		return
-	}
-	const most = 1_000_000
-	if n < 1 || n > most {
-		v.fail("must be from 1 to %d, not %d", most, n)
-		return
-	}
-	*to = n
-}
-
-// duration reads a duration of at least a second, in Prometheus's notation.
-func (v value) duration(to *time.Duration) {
-	const notation = "write a number with a unit such as 30s, 5m or 1h30m"
-	s, ok := v.scalar()
-	if !ok {
-		return
-	}
-	d, err := model.ParseDuration(s)
-	switch {
-	case err != nil:
-		v.fail("not a duration: %s", notation)
-	case time.Duration(d) < time.Second:
-		v.fail("must be at least 1s: %s", notation)
-	default:
-		*to = time.Duration(d)
-	}
-}
-
-// pattern reads a regular expression.
-func (v value) pattern(to *string) {
-	s, ok := v.scalar()
-	if !ok {
-		return
-	}
-	// As it is, not anchored: "a)(b" must not become valid by what is put around it.
-	if _, err := regexp.Compile(s); err != nil {
-		v.fail("not a regular expression in RE2 syntax: %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
-		return
-	}
-	*to = s
-}
-
-// file reads the name of a file, relative to the directory of this one.
-func (v value) file(to *string) {
-	var s string
-	if v.text(&s); s == "" {
-		return
-	}
-	if !filepath.IsAbs(s) {
-		s = filepath.Join(v.r.dir, s)
-	}
-	*to = filepath.Clean(s)
-	v.r.origin.files = append(v.r.origin.files, fileRef{key: v.path, path: *to})
+	return text, ok && text != ""
 }
 
 // inlineSecret recognizes the keys by which people try to write a secret into the file.
@@ -319,13 +231,4 @@ func inlineSecret(key string) bool {
 		return true
 	}
 	return false
-}
-
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

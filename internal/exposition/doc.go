@@ -5,9 +5,8 @@
 //	bytes ─ [Parser] → [Page] of [Metrics] ─ [Expose] → [Block] ─ [Merge] → [Document] ─ [Encoder] → [Body]
 //
 // Every step is a pure function. What is remembered between two versions of a page is
-// the result of such a function, looked up by the value of all that went in: the text
-// of a series, the comments of a page, a block's series, labels and rules, a
-// document's layouts. Forgetting it changes no byte of any page.
+// the result of such a function, looked up by the value of all that went in. Forgetting
+// it changes no byte of any page.
 //
 // # What comes in
 //
@@ -24,9 +23,8 @@
 //
 // # Families
 //
-// A page's HELP, TYPE and UNIT lines are read wherever they are; of several that
-// contradict each other the first one counts. Families that come in pieces are put
-// together. A series that a rule renames is of a family of its new name, with the type
+// A page's HELP, TYPE and UNIT lines are read wherever they are; of contradictory ones
+// the first counts. Families that come in pieces are put together. A series that a rule renames is of a family of its new name, with the type
 // and HELP of its old one; a sample of a histogram or summary as long as it keeps its
 // suffix. Where series meet under one name, the first type and HELP stand.
 //

@@ -17,8 +17,6 @@ type Rules struct {
 	Reserved func(name string) bool
 }
 
-func (r *Rules) reserved(name string) bool { return r.Reserved != nil && r.Reserved(name) }
-
 // Drops counts series that are not served, by reason.
 type Drops struct {
 	Rule      int // a relabelling rule wants it gone
@@ -99,7 +97,7 @@ func newLayout(m *Metrics, added []labels.Label, rules *Rules) *layout {
 			dropped.Invalid++
 			continue
 		}
-		if rules.reserved(s.name) {
+		if rules.Reserved != nil && rules.Reserved(s.name) {
 			dropped.Reserved++
 			continue
 		}
@@ -121,7 +119,7 @@ func newLayout(m *Metrics, added []labels.Label, rules *Rules) *layout {
 		}
 		f, suffix := familyOf(*m.families, s.name)
 		if name != s.name {
-			if rules.reserved(name) {
+			if rules.Reserved != nil && rules.Reserved(name) {
 				dropped.Reserved++
 				continue
 			}

@@ -38,10 +38,10 @@ func (d *Document) metricFamilies(openMetrics bool) []*dto.MetricFamily {
 func newFamily(f *family, t dto.MetricType) *dto.MetricFamily {
 	mf := &dto.MetricFamily{Name: proto.String(f.name), Type: t.Enum()}
 	if f.help != "" {
-		mf.Help = proto.String(f.help)
+		mf.Help = &f.help
 	}
 	if f.unit != "" {
-		mf.Unit = proto.String(f.unit)
+		mf.Unit = &f.unit
 	}
 	return mf
 }

@@ -8,9 +8,8 @@ import (
 )
 
 // A label text is how a sample's labels are written between its name and its value:
-// `{a="b","c d"="e"}`, or nothing where there are none. Labels are sorted by name,
-// empty ones are left out, and only names that need quotes have them, so that equal
-// label sets have equal texts.
+// `{a="b","c d"="e"}`, or nothing. Labels are sorted by name, empty ones are left out,
+// and only names that need quotes have them: equal label sets have equal texts.
 
 // appendLabelText writes the labels of lset but for its metric name.
 func appendLabelText(dst []byte, lset labels.Labels) []byte {

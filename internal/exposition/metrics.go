@@ -90,7 +90,6 @@ func (m *Metrics) sameSeries(o *Metrics) bool {
 }
 
 func sameSeries(a, b *series) bool { return a.text == b.text && labels.Equal(a.labels, b.labels) }
-
 func sameFamily(a, b *family) bool { return a == b || *a == *b }
 
 // Find returns the labels and values of the series of a name.

@@ -38,24 +38,27 @@ func OneOf(values ...string) string {
 
 // Matcher is a compiled [Filter]. Immutable.
 type Matcher struct {
-	ids                 map[string]struct{} // nil = not given
-	name, region, state *relabel.Regexp     // likewise
-	tags                map[string]relabel.Regexp
+	ids    map[string]bool          // nil = not given
+	others []func(api.Service) bool // all criteria but that
 }
 
 // Compile returns an error that names the criterion that is not a regular expression.
 func (f Filter) Compile() (*Matcher, error) {
 	m := &Matcher{}
 	if len(f.IDs) > 0 {
-		m.ids = make(map[string]struct{}, len(f.IDs))
-		for _, id := range f.IDs {
-			m.ids[CanonicalID(id)] = struct{}{}
-		}
+		m.ids = make(map[string]bool, len(f.IDs))
+	}
+	for _, id := range f.IDs {
+		m.ids[CanonicalID(id)] = true
 	}
 	for _, c := range []struct {
 		name, pattern string
-		to            **relabel.Regexp
-	}{{"name", f.Name, &m.name}, {"region", f.Region, &m.region}, {"state", f.State, &m.state}} {
+		value         func(api.Service) string
+	}{
+		{"name", f.Name, func(s api.Service) string { return s.Name }},
+		{"region", f.Region, func(s api.Service) string { return s.Region }},
+		{"state", f.State, func(s api.Service) string { return s.State }},
+	} {
 		if c.pattern == "" {
 			continue
 		}
@@ -63,17 +66,16 @@ func (f Filter) Compile() (*Matcher, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", c.name, err)
 		}
-		*c.to = &re
+		m.others = append(m.others, func(s api.Service) bool { return re.MatchString(c.value(s)) })
 	}
 	for key, pattern := range f.Tags {
 		re, err := compile(pattern)
 		if err != nil {
 			return nil, fmt.Errorf("tag %s: %w", key, err)
 		}
-		if m.tags == nil {
-			m.tags = make(map[string]relabel.Regexp, len(f.Tags))
-		}
-		m.tags[key] = re
+		m.others = append(m.others, func(s api.Service) bool {
+			return slices.ContainsFunc(s.Tags, func(t api.Tag) bool { return t.Key == key && re.MatchString(t.Value) })
+		})
 	}
 	return m, nil
 }
@@ -89,27 +91,8 @@ func compile(pattern string) (relabel.Regexp, error) {
 
 // Match tells whether every criterion holds for the service.
 func (m *Matcher) Match(s api.Service) bool {
-	if m.ids != nil {
-		if _, ok := m.ids[CanonicalID(s.ID)]; !ok {
-			return false
-		}
-	}
-	if m.name != nil && !m.name.MatchString(s.Name) ||
-		m.region != nil && !m.region.MatchString(s.Region) ||
-		m.state != nil && !m.state.MatchString(s.State) {
-		return false
-	}
-	for key, re := range m.tags {
-		if !slices.ContainsFunc(s.Tags, func(t api.Tag) bool { return t.Key == key && re.MatchString(t.Value) }) {
-			return false
-		}
-	}
-	return true
-}
-
-// onlyIDs tells whether ids are the only criterion.
-func (m *Matcher) onlyIDs() bool {
-	return m.name == nil && m.region == nil && m.state == nil && len(m.tags) == 0
+	return (m.ids == nil || m.ids[CanonicalID(s.ID)]) &&
+		!slices.ContainsFunc(m.others, func(holds func(api.Service) bool) bool { return !holds(s) })
 }
 
 // Selection says which services of an organization are exported. It is immutable,
@@ -160,7 +143,7 @@ func (s *Selection) OnlyIDs() ([]string, bool) {
 	if s == nil || len(s.include) == 0 {
 		return nil, false
 	}
-	ids := map[string]struct{}{}
+	ids := map[string]bool{}
 	for _, m := range s.include {
 		if m.ids == nil {
 			return nil, false
@@ -168,11 +151,8 @@ func (s *Selection) OnlyIDs() ([]string, bool) {
 		maps.Copy(ids, m.ids)
 	}
 	for _, m := range s.exclude {
-		if m.onlyIDs() {
-			maps.DeleteFunc(ids, func(id string, _ struct{}) bool {
-				_, excluded := m.ids[id]
-				return excluded || m.ids == nil
-			})
+		if len(m.others) == 0 {
+			maps.DeleteFunc(ids, func(id string, _ bool) bool { return m.ids == nil || m.ids[id] })
 		}
 	}
 	return slices.Sorted(maps.Keys(ids)), true

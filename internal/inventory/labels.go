@@ -6,7 +6,6 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -126,25 +125,18 @@ func mangle(key string) string {
 // which keeps its name. So the names depend neither on the order of the tags nor on
 // how many others collide.
 func TagLabels(tags []api.Tag) []labels.Label {
-	tags = append([]api.Tag(nil), tags...)
-	sort.Slice(tags, func(i, j int) bool {
-		if tags[i].Key != tags[j].Key {
-			return tags[i].Key < tags[j].Key
-		}
-		return tags[i].Value < tags[j].Value
+	tags = slices.SortedFunc(slices.Values(tags), func(a, b api.Tag) int {
+		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value))
 	})
+	// Upstream's keys are unique; one of two is all a label can hold.
+	tags = slices.CompactFunc(tags, func(a, b api.Tag) bool { return a.Key == b.Key })
 	names := TagNames(tags)
-	var list []labels.Label
+	list := make([]labels.Label, len(tags))
 	for i, tag := range tags {
-		if i > 0 && tags[i-1].Key == tag.Key {
-			continue // upstream's keys are unique; one of two is all a label can hold
-		}
-		name := names[tag.Key]
-		l := labels.Label{Name: "tag_" + name, Value: tag.Value}
+		list[i] = labels.Label{Name: "tag_" + names[tag.Key], Value: tag.Value}
 		if tag.Value == "" {
-			l = labels.Label{Name: "tagpresent_" + name, Value: "true"}
+			list[i] = labels.Label{Name: "tagpresent_" + names[tag.Key], Value: "true"}
 		}
-		list = append(list, l)
 	}
 	return list
 }
@@ -152,29 +144,27 @@ func TagLabels(tags []api.Tag) []labels.Label {
 // TagNames returns what tags are called in label names, by key: the names that
 // TagLabels describes, without its prefixes.
 func TagNames(tags []api.Tag) map[string]string {
-	mangled := make(map[string]string, len(tags)) // by key
-	sharers := make(map[string]int, len(tags))    // by mangled key
+	names := make(map[string]string, len(tags))
 	for _, tag := range tags {
-		if _, seen := mangled[tag.Key]; !seen {
-			name := mangle(tag.Key)
-			mangled[tag.Key] = name
-			sharers[name]++
-		}
+		names[tag.Key] = mangle(tag.Key)
 	}
-	names := make(map[string]string, len(mangled))
-	taken := make(map[string]bool, len(mangled))
-	for _, key := range slices.Sorted(maps.Keys(mangled)) {
-		name := mangled[key]
-		if sharers[name] > 1 && name != key {
-			h := fnv.New32a()
-			_, _ = h.Write([]byte(key))
-			name += fmt.Sprintf("_%08x", h.Sum32())
-			for taken[name] || sharers[name] > 0 {
-				name += "_"
-			}
-			taken[name] = true
+	uses := make(map[string]int, len(names)) // by name
+	for _, name := range names {
+		uses[name]++
+	}
+	for _, key := range slices.Sorted(maps.Keys(names)) {
+		name := names[key]
+		if uses[name] < 2 || name == key {
+			continue
+		}
+		h := fnv.New32a()
+		_, _ = h.Write([]byte(key))
+		name += fmt.Sprintf("_%08x", h.Sum32())
+		for uses[name] > 0 {
+			name += "_"
 		}
 		names[key] = name
+		uses[name]++
 	}
 	return names
 }

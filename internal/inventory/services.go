@@ -6,8 +6,9 @@ package inventory
 
 import (
 	"cmp"
+	"maps"
+	"reflect"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -43,49 +44,36 @@ func (s *Service) Running() bool { return s != nil && s.State == StateRunning }
 // Next returns the inventory after a list, of the services that ByID made of it.
 // The inventory before may be nil.
 func (i *Inventory) Next(services map[string]api.Service, readAt time.Time) *Inventory {
+	first := i == nil
+	if first {
+		i = &Inventory{States: States()}
+	}
 	next := &Inventory{
 		Services: make(map[string]*Service, len(services)),
-		IDs:      make([]string, 0, len(services)),
-		States:   States(),
+		IDs:      slices.Sorted(maps.Keys(services)),
+		States:   i.States,
 		Counts:   map[string]int{},
 		ReadAt:   readAt,
 	}
-	if i != nil {
-		next.States = i.States
-	}
-	for id := range services {
-		next.IDs = append(next.IDs, id)
-	}
-	slices.Sort(next.IDs)
 	for _, id := range next.IDs {
-		s := services[id]
+		s, last := &Service{Service: services[id]}, i.Services[id]
+		switch {
+		case last != nil && reflect.DeepEqual(&last.Service, &s.Service):
+			s = last
+		case !s.Running():
+		case last.Running():
+			s.RunningSince = last.RunningSince
+		case !first:
+			s.RunningSince = readAt
+		}
+		next.Services[id] = s
 		if s.State != "" && !slices.Contains(next.States, s.State) && len(next.States) < len(States())+maxNewStates {
 			next.States = append(slices.Clone(next.States), s.State)
 		}
 		next.Counts[cmp.Or(s.State, "unknown")]++
-		next.Services[id] = i.nextService(s, readAt)
 	}
 	for _, state := range next.States {
 		next.Counts[state] += 0
-	}
-	return next
-}
-
-func (i *Inventory) nextService(s api.Service, readAt time.Time) *Service {
-	var last *Service
-	if i != nil {
-		last = i.Services[s.ID]
-	}
-	if last != nil && same(&last.Service, &s) {
-		return last
-	}
-	next := &Service{Service: s}
-	switch {
-	case !next.Running():
-	case last.Running():
-		next.RunningSince = last.RunningSince
-	case i != nil:
-		next.RunningSince = readAt
 	}
 	return next
 }
@@ -104,16 +92,8 @@ func ByID(list []api.Service) map[string]api.Service {
 			continue
 		}
 		s.Tags = slices.Clone(s.Tags)
-		sort.SliceStable(s.Tags, func(i, j int) bool { return s.Tags[i].Key < s.Tags[j].Key })
+		slices.SortStableFunc(s.Tags, func(a, b api.Tag) int { return cmp.Compare(a.Key, b.Key) })
 		services[s.ID] = s
 	}
 	return services
-}
-
-// same tells whether two answers say the same of a service. Tags must be sorted.
-func same(a, b *api.Service) bool {
-	return a.ID == b.ID && a.Name == b.Name && a.Provider == b.Provider && a.Region == b.Region &&
-		a.PostgresVersion == b.PostgresVersion && a.Size == b.Size && a.HAType == b.HAType &&
-		a.State == b.State && a.StorageGiB == b.StorageGiB && a.IsPrimary == b.IsPrimary &&
-		a.CreatedAt.Equal(b.CreatedAt) && slices.Equal(a.Tags, b.Tags)
 }

@@ -3,8 +3,8 @@ package inventory
 import (
 	"fmt"
 	"hash/fnv"
+	"regexp"
 	"strconv"
-	"strings"
 )
 
 // Shard is the part of the services that this process exports, for fleets that
@@ -58,24 +58,12 @@ func shardOf(id string, count int) int {
 // Kubernetes StatefulSet, such as 3 for "exporter-3" or for
 // "exporter-3.exporter.monitoring.svc".
 func OrdinalFromHostname(hostname string) (int, error) {
-	pod, _, _ := strings.Cut(hostname, ".")
-	i := strings.LastIndexByte(pod, '-')
-	if i < 1 {
-		return 0, errNoOrdinal(hostname)
+	// No ordinal has a sign or leading zeros. The random end of another pod's name has
+	// five characters and might be all digits; four are far above any sensible number
+	// of shards.
+	ordinal := regexp.MustCompile(`^[^.]+-(0|[1-9][0-9]{0,3})(\.|$)`).FindStringSubmatch(hostname)
+	if ordinal == nil {
+		return 0, fmt.Errorf("the host name %q does not end in the ordinal of a StatefulSet, such as exporter-3: give the shard index as a number", hostname)
 	}
-	digits := pod[i+1:]
-	n, err := strconv.Atoi(digits)
-	// Atoi takes signs and leading zeros, which no ordinal has. The random end of
-	// another pod's name has five characters and might be all digits.
-	if err != nil || strconv.Itoa(n) != digits || n > maxOrdinal {
-		return 0, errNoOrdinal(hostname)
-	}
-	return n, nil
-}
-
-// maxOrdinal is far above any sensible number of shards.
-const maxOrdinal = 9999
-
-func errNoOrdinal(hostname string) error {
-	return fmt.Errorf("the host name %q does not end in the ordinal of a StatefulSet, such as exporter-3: give the shard index as a number", hostname)
+	return strconv.Atoi(ordinal[1])
 }

@@ -59,7 +59,7 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		Rules:             c.rules(),
 		Shard:             inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
 		Timestamps:        c.timestamps,
-		CollectConfig:     c.settings,
+		CollectSettings:   c.settings,
 	}
 	if c.findOut {
 		o.ID = ""

@@ -86,7 +86,7 @@ func (p *Planner) checkBooks(t *testing.T) {
 	t.Helper()
 	var count [inventory.Activities]int
 	for _, s := range p.services {
-		if s.counted() {
+		if p.counted(s) {
 			count[s.activity]++
 		}
 		if len(s.detailsDue) != len(p.cfg.Details) {

@@ -54,14 +54,12 @@ func (p *Planner) nextPage(slot time.Time) (Request, bool) {
 }
 
 func (p *Planner) finishPage(now time.Time, out Outcome) {
-	switch out.Result {
-	case ResultFailed:
+	if out.Result != ResultOK {
 		p.phase.Failed(p.pageAskedAt)
-		return
-	case ResultRefused:
-		p.phase.Failed(p.pageAskedAt)
-		p.call, p.uselessPages = CallRefused, 0
-		p.dropCoverage()
+		if out.Result == ResultRefused {
+			p.call, p.uselessPages = CallRefused, 0
+			p.dropCoverage()
+		}
 		return
 	}
 	p.phase.Observe(p.pageAskedAt, now, out.Changed)
@@ -72,14 +70,9 @@ func (p *Planner) finishPage(now time.Time, out Outcome) {
 	}
 	useful, askable := 0, 0
 	for _, s := range p.list {
-		_, covered := p.pageCovers[s.id]
-		switch {
-		case covered:
+		if p.covered(s) {
 			useful++
-			s.covered, s.last = true, now
-			s.failures, s.retryAt = 0, time.Time{}
-		default:
-			s.covered = false
+			s.last, s.failures, s.retryAt = now, 0, time.Time{}
 		}
 		if s.activity != inventory.NoMetrics {
 			askable++
@@ -115,8 +108,11 @@ func (p *Planner) dropOldCoverage(now time.Time) {
 
 func (p *Planner) dropCoverage() {
 	p.pageCovers = nil
-	for _, s := range p.list {
-		s.covered = false
-	}
 	p.recount()
+}
+
+// covered tells whether the latest answer for the organization has the service.
+func (p *Planner) covered(s *service) bool {
+	_, ok := p.pageCovers[s.id]
+	return ok
 }

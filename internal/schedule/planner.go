@@ -131,8 +131,8 @@ func (p *Planner) SetServices(now time.Time, selected []Service, total int) {
 		if !ok {
 			s = &service{id: want.ID, activity: want.Activity, arrival: p.arrivals, detailsDue: make([]time.Time, len(p.cfg.Details))}
 			p.arrivals++
-			if _, ok := p.pageCovers[s.id]; ok {
-				s.covered, s.last = true, p.pageAnsweredAt
+			if p.covered(s) {
+				s.last = p.pageAnsweredAt
 			}
 		}
 		if s.activity != want.Activity {
@@ -245,7 +245,7 @@ func (p *Planner) minPeriod() time.Duration {
 
 func (p *Planner) periodOf(s *service) time.Duration {
 	period := p.period() * periods(s.activity)
-	if s.covered {
+	if p.covered(s) {
 		period = p.callInterval()
 	}
 	return max(period, p.minPeriod())

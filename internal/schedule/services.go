@@ -15,7 +15,6 @@ type service struct {
 	activity inventory.Activity
 	arrival  uint64 // decides among equals
 
-	covered  bool      // by the latest answer for the organization
 	askedAt  time.Time // latest request was made
 	last     time.Time // data came, zero if never
 	retryAt  time.Time // not to be asked before; zero if its latest request succeeded
@@ -75,13 +74,13 @@ func (p *Planner) phased() bool {
 }
 
 // counted reports whether the service has to be asked by itself.
-func (s *service) counted() bool { return s.activity != inventory.NoMetrics && !s.covered }
+func (p *Planner) counted(s *service) bool { return s.activity != inventory.NoMetrics && !p.covered(s) }
 
 // recount counts the services that have to be asked by themselves.
 func (p *Planner) recount() {
 	clear(p.count[:])
 	for _, s := range p.list {
-		if s.counted() {
+		if p.counted(s) {
 			p.count[s.activity]++
 		}
 	}
@@ -112,10 +111,9 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 	least := 0.0
 	for _, s := range p.list {
 		switch {
-		case !s.counted():
+		case !p.counted(s):
 		case s.retryAt.After(slot):
-			if (failed == nil || s.retryAt.Before(failed.retryAt) || s.retryAt.Equal(failed.retryAt) && s.arrival < failed.arrival) &&
-				!p.inFlight(r.Endpoint, s.id) {
+			if (failed == nil || cmp.Or(s.retryAt.Compare(failed.retryAt), cmp.Compare(s.arrival, failed.arrival)) < 0) && !p.inFlight(r.Endpoint, s.id) {
 				failed = s
 			}
 		default:
@@ -138,11 +136,9 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 	if best == nil {
 		return r, false
 	}
-	if p.failures >= troubleAfter {
-		// Upstream, the key or the way there. Find out now and then.
-		if rest := p.serviceAskedAt.Add(p.cfg.MetricsInterval); rest.After(r.At) {
-			r.At = rest
-		}
+	// If it is upstream, the key or the way there, find out now and then.
+	if rest := p.serviceAskedAt.Add(p.cfg.MetricsInterval); p.failures >= troubleAfter && rest.After(r.At) {
+		r.At = rest
 	}
 	r.Service = best.id
 	return r, true

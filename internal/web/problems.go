@@ -70,7 +70,7 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 	if o.ID == "" && o.Error != "" {
 		found = append(found, problem{
 			kind: "organization", Severity: severityError, Title: "Cannot find the organization of the API key", Detail: o.Error,
-			Remedy: "Check the API key, or set --api.organization-id. The exporter keeps trying.",
+			Remedy: "Check the API key, or set " + o.Names.OrganizationID + ". The exporter keeps trying.",
 		})
 		return found
 	}
@@ -109,7 +109,7 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 		found = append(found, problem{
 			kind: "rate limit", Severity: severityWarning, Title: "ClickHouse Cloud refuses requests because of its rate limit",
 			Detail: "The exporter makes no request for another " + formatDuration(o.Budget.PausedUntil.Sub(now).Seconds()) + ".",
-			Remedy: "Other programs probably use the same API key: give the exporter its own key, or lower --api.rate-use.",
+			Remedy: "Other programs probably use the same API key: give the exporter its own key, or lower " + o.Names.RateUse + ".",
 		})
 	}
 	return append(found, serviceProblems(o)...)
@@ -170,7 +170,7 @@ func serviceProblems(o *collector.OrganizationStatus) []problem {
 		p := problem{
 			kind: "slow refresh", Severity: severityNotice, Title: "The request budget allows one read of each service every " + formatDuration(o.RefreshSeconds),
 			Detail: plural(o.UncoveredServices, "service is", "services are") + " missing from the organization's page and read one by one.",
-			Remedy: "If ClickHouse support raises the key's rate limit, raise --api.rate-limit; or divide the services among shards with an API key each, or select fewer services.",
+			Remedy: "If ClickHouse support raises the key's rate limit, raise " + o.Names.RateLimit + "; or divide the services among shards with an API key each, or select fewer services.",
 		}
 		if o.RefreshSeconds > o.MaxAgeSeconds {
 			p.Severity = severityWarning

@@ -22,6 +22,7 @@ func TestStatusJSON(t *testing.T) {
 	second := working("second")
 	second.Up, second.Unconfirmed, second.Error = false, true, "get organization metrics: API failed (status 500)"
 	second.Metrics = collector.CallStatus{Tried: true, Error: second.Error, Since: statusTime.Add(-time.Minute)}
+	second.Names.RateUse = "--api.rate-use"
 	second.Budget.PausedUntil, second.UnknownServices, second.UncoveredServices = statusTime.Add(time.Minute), 1, 2
 	second.Next.Service = "x"
 	k := statusOf(working("first", healthyService(1), broken), second)

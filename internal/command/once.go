@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -11,33 +11,15 @@ import (
 	"github.com/go-kit/log"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
-// once is what the command once does: print the metrics of everything, as the page
-// of metrics has them but without the exporter's own, which would tell nothing.
-// It prints a complete page or none.
-type once struct {
-	format  string
-	timeout time.Duration
-}
-
-// pageFormats are the values of --format, the default first.
-func pageFormats() []string { return []string{"text", "openmetrics"} }
-
-// run polls until everything has been read for the first time, and prints it. Its
-// error is one sentence.
-func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p progress) error {
-	logger := log.NewNopLogger()
-	if o.logLevelSet {
-		// Somebody wants to know more than the sentence.
-		logs, err := newLoggers(stderr, o.logLevel, o.logFormat)
-		if err != nil {
-			return err
-		}
-		logger = logs.kit
-	}
-	organizations, err := configuredOrganizations(o)
+// Once polls until everything has been read for the first time, and prints it: the
+// page of metrics without the exporter's own, which would tell nothing. It prints a
+// complete page or none. Its error is one sentence.
+func Once(ctx context.Context, c *config.Config, stdout io.Writer, logger log.Logger) error {
+	organizations, err := load(c)
 	if err != nil {
 		return err
 	}
@@ -45,14 +27,14 @@ func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p p
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Once.Timeout)
 	defer cancel()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		_ = polling.Run(ctx) // returns when told to, without an error
 	}()
-	p.during(func() string { return "Reading metrics" }, func() { err = complete(ctx, polling, c.timeout) })
+	err = complete(ctx, polling, c.Once.Timeout)
 	var page []*exposition.Document
 	if err == nil {
 		page, err = polling.Page("", "")
@@ -64,7 +46,7 @@ func (c once) run(ctx context.Context, o *options, stdout, stderr io.Writer, p p
 	}
 
 	format := exposition.Text
-	if c.format == "openmetrics" {
+	if c.Once.Format == "openmetrics" {
 		format = exposition.OpenMetrics
 	}
 	var encoder exposition.Encoder

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"cmp"
@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -15,59 +17,39 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// check is what the command check does: make each request that the exporter makes
-// once, within the same budget, and say what came of it.
-type check struct {
-	json    bool
-	timeout time.Duration
-}
-
 // maxSkew is by how much clocks may differ. The API tells its own to a second.
 const maxSkew = 5 * time.Second
 
-// run makes the requests and prints what came of them. The error holds a line for
-// each organization that can't be exported.
-func (c check) run(ctx context.Context, o *options, stdout io.Writer, p progress) error {
-	organizations, err := configuredOrganizations(o)
+// Check makes each request that the exporter makes once, within the same budget, and
+// prints what came of it. The error holds a line for each organization that can't be
+// exported.
+func Check(ctx context.Context, c *config.Config, stdout io.Writer) error {
+	organizations, err := load(c)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, c.Check.Timeout)
 	defer cancel()
 	report := checkReport{OK: true, Organizations: make([]*organizationReport, len(organizations))}
-	var (
-		mu    sync.Mutex
-		doing = "the API"
-	)
-	p.during(func() string {
-		mu.Lock()
-		defer mu.Unlock()
-		return "Trying " + doing
-	}, func() {
-		var wg sync.WaitGroup
-		for i, organization := range organizations {
-			x := &examination{
-				check:        c,
-				organization: organization,
-				begin: func(endpoint api.Endpoint) {
-					mu.Lock()
-					defer mu.Unlock()
-					doing = endpointNames()[endpoint]
-				},
-				report: &organizationReport{
-					ID: organization.ID, Name: organization.Name, URL: organization.API.BaseURL,
-					Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
-				},
-			}
-			report.Organizations[i] = x.report
-			wg.Go(func() { x.run(ctx) })
+	var wg sync.WaitGroup
+	for i, organization := range organizations {
+		x := &examination{
+			timeout:      c.Check.Timeout,
+			organization: organization,
+			report: &organizationReport{
+				ID: organization.ID, Name: organization.Name, URL: organization.API.BaseURL,
+				Proxy: proxy(organization.API.BaseURL), Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
+			},
 		}
-		wg.Wait()
-	})
+		report.Organizations[i] = x.report
+		wg.Go(func() { x.run(ctx) })
+	}
+	wg.Wait()
 
 	var failed []error
 	for _, r := range report.Organizations {
@@ -83,7 +65,7 @@ func (c check) run(ctx context.Context, o *options, stdout io.Writer, p progress
 		failed = append(failed, errors.New(sentence))
 	}
 	var text []byte
-	if c.json {
+	if c.Check.JSON {
 		if text, err = json.MarshalIndent(report, "", "  "); err != nil {
 			return fmt.Errorf("check: %w", err)
 		}
@@ -99,10 +81,9 @@ func (c check) run(ctx context.Context, o *options, stdout io.Writer, p progress
 
 // examination is a check of one organization under way.
 type examination struct {
-	check        check
+	timeout      time.Duration
 	organization collector.Organization
 	client       *api.Client
-	begin        func(api.Endpoint) // is told what is asked for
 	report       *organizationReport
 
 	mu   sync.Mutex
@@ -140,12 +121,11 @@ func (x *examination) warn(text string) { x.report.Warnings = append(x.report.Wa
 
 // ask makes one request.
 func (x *examination) ask(ctx context.Context, endpoint api.Endpoint, request func(context.Context) error) (*requestReport, error) {
-	x.begin(endpoint)
 	r := &requestReport{Endpoint: endpoint}
 	x.report.Requests = append(x.report.Requests, r)
 	err := request(ctx)
 	if err != nil && ctx.Err() != nil {
-		err = fmt.Errorf("%s did not answer within --timeout=%s: check the network, or raise --timeout", endpointNames()[endpoint], x.check.timeout)
+		err = fmt.Errorf("%s did not answer within --timeout=%s: check the network, or raise --timeout", endpointNames()[endpoint], x.timeout)
 	}
 	x.mu.Lock()
 	r.Seconds = x.took.Round(time.Millisecond).Seconds()
@@ -209,7 +189,7 @@ func (x *examination) findOrganization(ctx context.Context) bool {
 			return true
 		}
 	}
-	const remedy = "--api.organization-id or " + envOrgID
+	remedy := x.organization.Names.OrganizationID
 	switch {
 	case len(seen) == 0:
 		x.fail(errors.New("the API key sees no organization: give it access to one in the ClickHouse Cloud console"))
@@ -351,4 +331,17 @@ func readPage(p *api.Page) (pageStats, error) {
 		}
 	}
 	return stats, nil
+}
+
+// proxy returns through which proxy a URL is reached, "" for none, without its password.
+func proxy(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	via, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil || via == nil {
+		return ""
+	}
+	return via.Scheme + "://" + via.Host
 }

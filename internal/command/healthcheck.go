@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -10,38 +10,31 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"go.yaml.in/yaml/v2"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
-// health is what the command healthcheck does: ask the exporter that runs on
-// this machine how it is.
-type health struct {
-	ready   bool // ask for data, not only for life
-	timeout time.Duration
-
-	// certFile and keyFile are presented to a server that asks for a certificate.
-	certFile, keyFile string
-}
-
-// check returns nil if the exporter that listens by these flags is well.
+// Healthcheck asks the exporter that runs on this machine by the same settings how it
+// is, and returns nil if it is well.
 //
 // Neither question takes a password. A server that insists on a client
 // certificate is alive, since it takes a live process to insist; whether it is
 // ready is only told to one who has a certificate. The server's is not verified,
 // as its name is hardly that of the loopback interface and nothing secret is sent.
-func (h health) check(ctx context.Context, flags *toolkit.FlagConfig) error {
-	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
+func Healthcheck(ctx context.Context, c *config.Config) error {
+	h := c.Healthcheck
+	if c.SystemdSocket {
 		return errors.New("healthcheck cannot know the port of a systemd socket: give --web.listen-address instead of --web.systemd-socket")
 	}
-	address, err := loopback((*flags.WebListenAddresses)[0])
+	address, err := loopback(c.ListenAddresses[0])
 	if err != nil {
 		return err
 	}
 	scheme := "http"
-	encrypted, err := servesTLS(*flags.WebConfigFile)
+	encrypted, err := servesTLS(c.WebConfigFile)
 	if err != nil {
 		return err
 	}
@@ -49,33 +42,33 @@ func (h health) check(ctx context.Context, flags *toolkit.FlagConfig) error {
 		scheme = "https"
 	}
 	path := "/-/healthy"
-	if h.ready {
+	if h.Ready {
 		path = "/-/ready"
 	}
 
-	ctx, cancel := context.WithTimeout(ctx, h.timeout)
+	ctx, cancel := context.WithTimeout(ctx, h.Timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+path, nil)
 	if err != nil {
 		return fmt.Errorf("healthcheck: %w", err)
 	}
-	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // see above
-	if h.certFile != "" || h.keyFile != "" {
-		pair, err := tls.LoadX509KeyPair(h.certFile, h.keyFile)
+	tlsConfig := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // see above
+	if h.CertFile != "" || h.KeyFile != "" {
+		pair, err := tls.LoadX509KeyPair(h.CertFile, h.KeyFile)
 		if err != nil {
 			return fmt.Errorf("healthcheck: --client-cert-file and --client-key-file: %w", err)
 		}
-		config.Certificates = []tls.Certificate{pair}
+		tlsConfig.Certificates = []tls.Certificate{pair}
 	}
 	transport := &http.Transport{
 		Proxy:             nil, // the environment's is for upstream
 		DisableKeepAlives: true,
-		TLSClientConfig:   config,
+		TLSClientConfig:   tlsConfig,
 	}
 	resp, err := transport.RoundTrip(r)
 	var alert *net.OpError
 	switch {
-	case errors.As(err, &alert) && alert.Op == "remote error" && !h.ready:
+	case errors.As(err, &alert) && alert.Op == "remote error" && !h.Ready:
 		return nil // a TLS alert: our lack of a certificate is refused
 	case errors.As(err, &alert) && alert.Op == "remote error":
 		return fmt.Errorf("healthcheck: whether the exporter is ready is told by mutual TLS only (%w): give --client-cert-file and --client-key-file a certificate that it accepts, for example Prometheus's", alert.Err)

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"bytes"
@@ -27,8 +27,9 @@ type organizationReport struct {
 	ID       string           `json:"id"` // "" if not found
 	Name     string           `json:"name"`
 	URL      string           `json:"url"`
-	Services *servicesReport  `json:"services"`  // null if they can't be listed
-	Requests []*requestReport `json:"endpoints"` // in the order in which they were tried
+	Proxy    string           `json:"proxy,omitempty"` // through which URL is reached
+	Services *servicesReport  `json:"services"`        // null if they can't be listed
+	Requests []*requestReport `json:"endpoints"`       // in the order in which they were tried
 	Budget   budgetReport     `json:"budget"`
 	// ClockSkewSeconds is by how much this machine's clock is ahead of the API's,
 	// to a second; null if not known.
@@ -104,6 +105,9 @@ func (o *organizationReport) human(b *bytes.Buffer) {
 		fmt.Fprintf(b, "Organization %s at %s\n", o.ID, o.URL)
 	default:
 		fmt.Fprintf(b, "Organization %s (%q) at %s\n", o.ID, o.Name, o.URL)
+	}
+	if o.Proxy != "" {
+		line("proxy", "%s", o.Proxy)
 	}
 	for _, r := range o.Requests {
 		name := endpointNames()[r.Endpoint]
