@@ -13,20 +13,15 @@ import (
 )
 
 const (
-	// tombstoneAge is for how long metrics of a service are ignored after it has
-	// left the list: upstream's pages lag behind its list.
-	tombstoneAge = 5 * time.Minute
-	// emptyPageGrace is for how long a service that turned running may have no
-	// metrics yet.
-	emptyPageGrace = 3 * time.Minute
+	tombstoneAge     = 5 * time.Minute // for how long metrics of a service that has left the list are ignored
+	emptyPageGrace   = 3 * time.Minute // for how long a service that turned running may have no metrics yet
+	hostnameInterval = 6 * time.Hour   // how often a known hostname is asked for again
 )
 
 // takeList takes in the response to a call for the list of services.
 func (p *poller) takeList(r *response, now time.Time) error {
 	st := p.state
 	if r.err == nil && len(r.services) == 0 && len(st.listed) > 0 && !st.unconfirmed {
-		// A fleet does not vanish by one empty answer; an upstream that has lost
-		// its database for a moment would look the same.
 		st.unconfirmed = true
 		level.Warn(p.logger).Log("msg", "The list of services is empty although it was not before; waiting for the next list to confirm it",
 			"services", len(st.listed))
@@ -136,9 +131,6 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)
 }
-
-// hostnameInterval is how often a known hostname is asked for again.
-const hostnameInterval = 6 * time.Hour
 
 // planDetails returns the calls that the configuration wants made for each service,
 // and drops what others that were made before have brought.

@@ -63,15 +63,15 @@ func (v *organizationView) complete() {
 
 	p := v.poller
 	v.main = sync.OnceValue(func() *exposition.Document {
-		doc, changed := p.mainMemo.merge(v.parts(nil))
+		doc, changed := p.memo.merge(&p.memo.main, v.parts(nil))
 		if changed {
 			p.c.health.dropped(v.label(), exposition.Drops{Duplicate: doc.Duplicates()})
 		}
 		return doc
 	})
-	v.healthBlock = sync.OnceValue(func() *exposition.Block { return p.healthMemo.healthBlock(v.services) })
+	v.healthBlock = sync.OnceValue(func() *exposition.Block { return p.memo.healthBlock(v.services) })
 	v.health = sync.OnceValue(func() *exposition.Document {
-		doc, _ := p.healthMemo.merge([]exposition.Part{{Block: v.healthBlock()}})
+		doc, _ := p.memo.merge(&p.memo.health, []exposition.Part{{Block: v.healthBlock()}})
 		return doc
 	})
 }

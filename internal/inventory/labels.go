@@ -59,11 +59,10 @@ func (l EnrichLabel) value(s *api.Service, hostname string) string {
 	return ""
 }
 
-// ParseEnrichLabels understands name, region, size, state, provider, version,
-// ha-type, is-primary, hostname and tag:<key>, given one by one or joined by
-// commas; nothing, or only empty strings, means no labels. A tag without a value
-// gives its label the value "true". Two tags that would become the same label, and
-// anything else, are an error.
+// ParseEnrichLabels understands inlineTokens and tag:<key>, given one by one or joined
+// by commas; nothing, or only empty strings, means no labels. A tag without a value
+// gives its label the value "true". Two tags that would become the same label are an
+// error.
 func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 	var parsed []EnrichLabel
 	from := map[string]string{}
