@@ -47,7 +47,7 @@ func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 	})
 	last := st.inventory
 	st.inventory = last.Next(services, readAt)
-	p.dropServices(last, readAt)
+	p.dropServices(readAt)
 	for id, entry := range st.inventory.Services {
 		delete(st.tombstones, id)
 		p.service(id).entry = entry
@@ -70,7 +70,7 @@ func (p *poller) applyToHeld() {
 	p.expire(time.Now(), st.planner.Summary())
 	for id, s := range st.services {
 		if !p.exports(id, s.fetchedAt) {
-			p.forget(id)
+			delete(st.services, id)
 		}
 	}
 	for id, m := range st.page {
@@ -86,19 +86,16 @@ func (p *poller) applyToHeld() {
 	}
 }
 
-// dropServices forgets the services that the inventory does not have any more; last
-// is the one before, or nil.
-func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
+// dropServices forgets the services that the inventory does not have any more.
+func (p *poller) dropServices(now time.Time) {
 	st := p.state
-	if last != nil {
-		for _, id := range last.IDs {
-			if st.inventory.Services[id] != nil {
-				continue
-			}
-			p.forget(id)
-			if _, listed := st.listed[id]; !listed {
-				st.tombstones[id] = now
-			}
+	for id, s := range st.services {
+		if s.entry == nil || st.inventory.Services[id] != nil {
+			continue
+		}
+		delete(st.services, id)
+		if _, listed := st.listed[id]; !listed {
+			st.tombstones[id] = now
 		}
 	}
 	// As long as the page that is held has a service, it must not bring it back.
@@ -125,8 +122,7 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 		return p.config.Shard.Count <= 1 || p.config.Shard.Index == 0
 	}
 	if ids, only := p.config.named(); only && st.inventory == nil {
-		_, found := slices.BinarySearch(ids, id)
-		return found
+		return slices.Contains(ids, id)
 	}
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)

@@ -93,7 +93,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 	// What the inventory does not know lives only as long as upstream names it.
 	for id, s := range st.services {
 		if s.entry == nil && st.page[id] == nil {
-			p.forget(id)
+			delete(st.services, id)
 			outcome.Changed = true
 		}
 	}

@@ -37,7 +37,7 @@ func (p *poller) expire(now time.Time, plan schedule.Summary) {
 		switch {
 		case s.metrics == nil || !reached(now, s.fetchedAt.Add(p.ttl(id))):
 		case s.entry == nil:
-			p.forget(id)
+			delete(st.services, id)
 		default:
 			s.expire()
 		}

@@ -34,13 +34,7 @@ func newServiceView(f serviceFacts) *serviceView {
 
 // parts appends the service's blocks, all but its health.
 func (s *serviceView) parts(parts []exposition.Part) []exposition.Part {
-	if s.block != nil {
-		parts = append(parts, exposition.Part{Block: s.block, Timestamp: s.stamp})
-	}
-	if s.listed != nil {
-		parts = append(parts, exposition.Part{Block: s.listed})
-	}
-	return parts
+	return append(parts, exposition.Part{Block: s.block, Timestamp: s.stamp}, exposition.Part{Block: s.listed})
 }
 
 // expires returns when the service's data becomes too old to be served.

@@ -136,10 +136,7 @@ func (v *organizationView) parts(parts []exposition.Part) []exposition.Part {
 	for _, s := range v.services {
 		parts = s.parts(parts)
 	}
-	if v.totals != nil {
-		parts = append(parts, exposition.Part{Block: v.totals})
-	}
-	return parts
+	return append(parts, exposition.Part{Block: v.totals})
 }
 
 // page returns the organization's page, or why there is none.
@@ -166,11 +163,7 @@ func (v *organizationView) servicePage(id string, now time.Time) ([]*exposition.
 		// A service that is being created has no metrics yet, and that is not an
 		// outage: what the inventory says is the whole answer.
 	default:
-		err := s.err
-		if err == nil {
-			err = v.metricsErr
-		}
-		return nil, unavailable("service "+s.id, now, s.fetchedAt, err, "it has not been read yet, or upstream's page does not include it")
+		return nil, unavailable("service "+s.id, now, s.fetchedAt, cmp.Or(s.err, v.metricsErr), "it has not been read yet, or upstream's page does not include it")
 	}
 	return []*exposition.Document{s.page()}, nil
 }

@@ -33,9 +33,6 @@ type EnrichLabel struct {
 // String returns the token, as the user wrote it.
 func (l EnrichLabel) String() string { return l.token }
 
-// LabelName returns the name of the label on the series.
-func (l EnrichLabel) LabelName() string { return l.label }
-
 // NeedsHostname tells whether the label's value is one that the list does not have.
 func (l EnrichLabel) NeedsHostname() bool { return l.token == "hostname" }
 

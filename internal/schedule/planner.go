@@ -245,18 +245,15 @@ func (p *Planner) periodOf(s *service) time.Duration {
 
 // Summary returns what the planner is up to.
 func (p *Planner) Summary() Summary {
-	sum := Summary{Services: len(p.services), Uncovered: p.uncovered(), Period: p.period(), OrganizationCall: p.callMode()}
+	sum := Summary{Uncovered: p.uncovered(), Period: p.period(), OrganizationCall: p.callMode()}
 	if p.pageCovers != nil {
 		sum.Period = max(sum.Period, p.callInterval())
 	}
-	phase := p.phase
-	if sum.OrganizationCall != CallRegularly {
-		phase = nil
-		if len(p.services) == 1 {
-			for _, s := range p.list {
-				phase = s.phase
-			}
-		}
+	var phase *Phase
+	if sum.OrganizationCall == CallRegularly {
+		phase = p.phase
+	} else if len(p.list) == 1 {
+		phase = p.list[0].phase
 	}
 	if phase != nil {
 		sum.PhasePeriod, sum.PhaseNext, sum.PhaseLearned = phase.Learned()

@@ -77,8 +77,7 @@ const (
 
 // Summary is what a [Planner] is up to.
 type Summary struct {
-	Services  int           // to be exported
-	Uncovered int           // of these, fetched one by one
+	Uncovered int           // services to be exported that are fetched one by one
 	Period    time.Duration // in which the metrics of every running service are fetched once
 
 	OrganizationCall OrganizationCall
