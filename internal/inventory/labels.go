@@ -30,9 +30,6 @@ type EnrichLabel struct {
 	tag   string // the tag's key, for tag:<key>
 }
 
-// String returns the token, as the user wrote it.
-func (l EnrichLabel) String() string { return l.token }
-
 // NeedsHostname tells whether the label's value is one that the list does not have.
 func (l EnrichLabel) NeedsHostname() bool { return l.token == "hostname" }
 

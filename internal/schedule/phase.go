@@ -43,7 +43,7 @@ const (
 // there is nothing to gain. Polls at the learned rhythm are up to three intervals
 // apart, and never much more than a minute.
 //
-// It is made by [NewPhase], holds no clock and is not safe for concurrent use.
+// It is made by newPhase, holds no clock and is not safe for concurrent use.
 type Phase struct {
 	interval time.Duration
 	fixed    bool      // never tracks
@@ -71,15 +71,9 @@ type Phase struct {
 	unexpected int       // changes at moments when there should be none, recently
 }
 
-// NewPhase returns a learner that asks for one poll per interval on average.
-func NewPhase(interval time.Duration) *Phase {
-	return &Phase{interval: interval, period: upstreamRefresh}
-}
-
+// newPhase returns a learner that asks for one poll per interval on average.
 func newPhase(cfg Config) *Phase {
-	p := NewPhase(cfg.MetricsInterval)
-	p.fixed = cfg.FixedIntervals
-	return p
+	return &Phase{interval: cfg.MetricsInterval, fixed: cfg.FixedIntervals, period: upstreamRefresh}
 }
 
 // Next returns when to poll next. It is the zero time before the first poll: at
