@@ -85,20 +85,18 @@ func (c *Collector) replace(configs []*Organization) ([]*api.Client, error) {
 // to be found.
 func (c *Collector) match(configs []*Organization) []*poller {
 	last, pollers := *c.pollers.Load(), make([]*poller, len(configs))
-	find := func(i int, is func(*poller) bool) {
-		n := slices.IndexFunc(last, func(p *poller) bool { return !slices.Contains(pollers, p) && is(p) })
-		if n >= 0 {
-			pollers[i] = last[n]
-		}
-	}
-	for i, o := range configs {
-		if o.ID != "" {
-			find(i, func(p *poller) bool { return p.identity.Load().ID == o.ID })
-		}
-	}
-	for i, o := range configs {
-		if o.ID == "" {
-			find(i, func(p *poller) bool { return p.applied.Name == o.Name })
+	for _, byID := range []bool{true, false} {
+		for i, o := range configs {
+			n := slices.IndexFunc(last, func(p *poller) bool {
+				same := p.applied.Name == o.Name
+				if byID {
+					same = p.identity.Load().ID == o.ID
+				}
+				return same && byID == (o.ID != "") && !slices.Contains(pollers, p)
+			})
+			if n >= 0 {
+				pollers[i] = last[n]
+			}
 		}
 	}
 	return pollers

@@ -42,8 +42,7 @@ type Collector struct {
 	pollers atomic.Pointer[[]*poller]
 	claims  sync.Mutex // of ids: held while pollers, or the id of one of them, are replaced
 
-	// Of the page of several organizations.
-	mainMemo, healthMemo *memo
+	memo *memo // of the page of several organizations
 
 	mu      sync.Mutex      // guards what follows, and one Apply at a time
 	ctx     context.Context //nolint:containedctx // of Run, for pollers that Apply starts; nil before
@@ -53,8 +52,7 @@ type Collector struct {
 // New returns a collector that has not polled anything yet.
 func New(o Options) (*Collector, error) {
 	c := &Collector{
-		logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse,
-		mainMemo: &memo{off: o.NoMemo}, healthMemo: &memo{off: o.NoMemo},
+		logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse, memo: &memo{off: o.NoMemo},
 	}
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
@@ -134,8 +132,8 @@ func (c *Collector) everything(views []*organizationView) []*exposition.Document
 		mainParts = v.parts(mainParts)
 		healthParts = append(healthParts, exposition.Part{Block: v.healthBlock()})
 	}
-	main, _ := c.mainMemo.merge(mainParts)
-	health, _ := c.healthMemo.merge(healthParts)
+	main, _ := c.memo.merge(&c.memo.main, mainParts)
+	health, _ := c.memo.merge(&c.memo.health, healthParts)
 	return []*exposition.Document{main, health}
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // condition is whether something that is tried again and again works, and since
-// when. It exists so that changes are logged, and nothing else is.
+// when, so that only changes are logged.
 type condition struct {
 	tried       bool
 	err         error     // why the latest attempt failed, nil if it did not
@@ -42,19 +42,19 @@ func (c condition) observe(now time.Time, err error) (next condition, event stri
 	} else {
 		next.reason, _ = reason(err)
 	}
+	if !c.tried || (err == nil) != (c.err == nil) {
+		next.since = now
+	}
 	switch {
-	case err == nil && !c.tried:
-		event = firstSuccess
+	case err != nil && (c.err == nil || next.reason != c.reason):
+		event = nowFailing
 	case err == nil && c.err != nil:
 		event = recovered
-	case err != nil && c.err == nil:
-		event = nowFailing
-	case next.reason != c.reason:
-		return next, nowFailing, lasted
+	case err == nil && !c.tried:
+		event = firstSuccess
 	default:
-		return next, noChange, lasted
+		event = noChange
 	}
-	next.since = now
 	return next, event, lasted
 }
 
@@ -158,9 +158,7 @@ func (p *poller) note(c *condition, now time.Time, err error, endpoint api.Endpo
 	}
 }
 
-// age returns how long ago then was. It is never negative, and right after a
-// suspension of the machine and after a wall clock that was set back: see the
-// package comment.
+// age returns how long ago then was, never less than 0; see the package comment.
 func age(now, then time.Time) time.Duration {
 	return max(now.Sub(then), now.Round(0).Sub(then.Round(0)), 0)
 }

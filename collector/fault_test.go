@@ -337,7 +337,7 @@ func TestPagesThatMayHaveBeenCut(t *testing.T) {
 		{page: api.Page{Body: []byte("a 1\nb 2"), ContentType: text, Complete: true}},
 	} {
 		got := ""
-		if _, err := b.poller(0).parse(parser, &tt.page); err != nil {
+		if _, err := b.poller(0).parse(parser, &response{page: &tt.page}); err != nil {
 			got, _ = reason(err)
 		}
 		if got != tt.want {

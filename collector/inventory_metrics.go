@@ -52,14 +52,11 @@ func inventoryGauges(of *listedInput, states []string) []exposition.Gauge {
 
 // inventoryTotals returns the organization's services by state.
 func inventoryTotals(org string, inv *inventory.Inventory) []exposition.Gauge {
-	gauges := make([]exposition.Gauge, 0, len(inv.Counts))
+	var gauges []exposition.Gauge
+	add := adder(&gauges, org, "", "")
 	for _, state := range slices.Sorted(maps.Keys(inv.Counts)) {
-		gauges = append(gauges, exposition.Gauge{
-			Name:   servicesName,
-			Help:   "Number of Postgres services of an organization, by state.",
-			Labels: labels.FromStrings(inventory.OrgLabel, org, "state", state),
-			Value:  float64(inv.Counts[state]),
-		})
+		add(servicesName, "Number of Postgres services of an organization, by state.",
+			float64(inv.Counts[state]), labels.Label{Name: "state", Value: state})
 	}
 	return gauges
 }

@@ -13,20 +13,15 @@ import (
 )
 
 const (
-	// tombstoneAge is for how long metrics of a service are ignored after it has
-	// left the list: upstream's pages lag behind its list.
-	tombstoneAge = 5 * time.Minute
-	// emptyPageGrace is for how long a service that turned running may have no
-	// metrics yet.
-	emptyPageGrace = 3 * time.Minute
+	tombstoneAge     = 5 * time.Minute // for how long metrics of a service that has left the list are ignored
+	emptyPageGrace   = 3 * time.Minute // for how long a service that turned running may have no metrics yet
+	hostnameInterval = 6 * time.Hour   // how often a known hostname is asked for again
 )
 
 // takeList takes in the response to a call for the list of services.
 func (p *poller) takeList(r *response, now time.Time) error {
 	st := p.state
 	if r.err == nil && len(r.services) == 0 && len(st.listed) > 0 && !st.unconfirmed {
-		// A fleet does not vanish by one empty answer; an upstream that has lost
-		// its database for a moment would look the same.
 		st.unconfirmed = true
 		level.Warn(p.logger).Log("msg", "The list of services is empty although it was not before; waiting for the next list to confirm it",
 			"services", len(st.listed))
@@ -52,7 +47,7 @@ func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 	})
 	last := st.inventory
 	st.inventory = last.Next(services, readAt)
-	p.dropServices(last, readAt)
+	p.dropServices(readAt)
 	for id, entry := range st.inventory.Services {
 		delete(st.tombstones, id)
 		p.service(id).entry = entry
@@ -75,7 +70,7 @@ func (p *poller) applyToHeld() {
 	p.expire(time.Now(), st.planner.Summary())
 	for id, s := range st.services {
 		if !p.exports(id, s.fetchedAt) {
-			p.forget(id)
+			delete(st.services, id)
 		}
 	}
 	for id, m := range st.page {
@@ -91,19 +86,16 @@ func (p *poller) applyToHeld() {
 	}
 }
 
-// dropServices forgets the services that the inventory does not have any more; last
-// is the one before, or nil.
-func (p *poller) dropServices(last *inventory.Inventory, now time.Time) {
+// dropServices forgets the services that the inventory does not have any more.
+func (p *poller) dropServices(now time.Time) {
 	st := p.state
-	if last != nil {
-		for _, id := range last.IDs {
-			if st.inventory.Services[id] != nil {
-				continue
-			}
-			p.forget(id)
-			if _, listed := st.listed[id]; !listed {
-				st.tombstones[id] = now
-			}
+	for id, s := range st.services {
+		if s.entry == nil || st.inventory.Services[id] != nil {
+			continue
+		}
+		delete(st.services, id)
+		if _, listed := st.listed[id]; !listed {
+			st.tombstones[id] = now
 		}
 	}
 	// As long as the page that is held has a service, it must not bring it back.
@@ -130,15 +122,11 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 		return p.config.Shard.Count <= 1 || p.config.Shard.Index == 0
 	}
 	if ids, only := p.config.named(); only && st.inventory == nil {
-		_, found := slices.BinarySearch(ids, id)
-		return found
+		return slices.Contains(ids, id)
 	}
 	// Nothing is known of the service that a selection could be held against.
 	return p.config.Selection == nil && p.config.Shard.Owns(id)
 }
-
-// hostnameInterval is how often a known hostname is asked for again.
-const hostnameInterval = 6 * time.Hour
 
 // planDetails returns the calls that the configuration wants made for each service,
 // and drops what others that were made before have brought.

@@ -35,11 +35,12 @@ type Organization struct {
 	// are the collector's own, since it counts requests for each organization.
 	API api.Config
 
-	MetricsInterval   time.Duration // default 30 s
-	InventoryInterval time.Duration // default 60 s
-	// MaxAge is for how long metrics are served after they were read, default 5
-	// min; longer for services that the budget allows to be read more rarely only.
-	MaxAge time.Duration
+	// Zero stands for the default of each.
+	MetricsInterval, InventoryInterval time.Duration
+	// MaxAge is for how long metrics are served after they were read; longer for
+	// services that the budget allows to be read more rarely only.
+	MaxAge           time.Duration
+	SettingsInterval time.Duration // between two calls for a service's settings
 
 	EnrichLabels []inventory.EnrichLabel // labels that every series of a service gets
 	Rules        []*relabel.Config       // applied after that
@@ -51,8 +52,7 @@ type Organization struct {
 
 	// CollectSettings adds the settings of each service, and its hostname. They take
 	// calls for each service, on which at most a tenth of the budget is spent.
-	CollectSettings  bool
-	SettingsInterval time.Duration // between two such calls for the settings, default 1 h
+	CollectSettings bool
 
 	// Names are what the user calls settings, for messages that give advice.
 	Names SettingNames
@@ -140,8 +140,5 @@ func sameAPI(a, b *api.Config) bool {
 // identical tells whether two interfaces hold the same value, without a panic where
 // values of that type cannot be compared.
 func identical(a, b any) bool {
-	if a == nil || b == nil {
-		return a == nil && b == nil
-	}
-	return reflect.TypeOf(a) == reflect.TypeOf(b) && reflect.TypeOf(a).Comparable() && a == b
+	return reflect.ValueOf(a).Comparable() && a == b
 }

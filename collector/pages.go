@@ -2,20 +2,24 @@ package collector
 
 import (
 	"bytes"
+	"cmp"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/go-kit/log/level"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
-// parse has a parser read a page.
-func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.Page, error) {
+// parse has a parser read the page of a response.
+func (p *poller) parse(parser *exposition.Parser, r *response) (*exposition.Page, error) {
+	if r.err != nil {
+		return nil, r.err
+	}
+	page := r.page
 	// OpenMetrics says where it ends, so that the parser would refuse one that was cut.
 	whole := page.Complete || len(page.Body) == 0 || bytes.HasSuffix(page.Body, []byte("\n")) || bytes.HasSuffix(page.Body, []byte("\n# EOF"))
 	if !whole {
@@ -41,11 +45,7 @@ func (p *poller) parse(parser *exposition.Parser, page *api.Page) (*exposition.P
 // takePage takes in the response to a call for the organization's page.
 func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome) error {
 	st := p.state
-	err := r.err
-	var page *exposition.Page
-	if err == nil {
-		page, err = p.parse(st.parser, r.page)
-	}
+	page, err := p.parse(st.parser, r)
 	if err == nil && len(page.Groups) == 0 && !st.mayBeEmpty(now) {
 		err = &refusedError{"empty", "the organization's metrics page is unexpectedly empty; keeping the last good page"}
 	}
@@ -93,7 +93,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 	// What the inventory does not know lives only as long as upstream names it.
 	for id, s := range st.services {
 		if s.entry == nil && st.page[id] == nil {
-			p.forget(id)
+			delete(st.services, id)
 			outcome.Changed = true
 		}
 	}
@@ -113,24 +113,20 @@ func (p *poller) byID(groups map[string]*exposition.Metrics) map[string]*exposit
 
 // takeServicePage takes in the response to a call for a service's own page.
 func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.Outcome) error {
-	st, id, err := p.state, r.request.Service, r.err
+	st, id := p.state, r.request.Service
 	if st.inventory != nil && st.inventory.Services[id] == nil {
-		return err // the service has gone in the meantime
+		return r.err // the service has gone in the meantime
 	}
 	s := p.service(id)
-	var page *exposition.Page
-	parser := s.parser
-	if parser == nil {
-		parser = exposition.NewParser("")
-	}
-	if err == nil {
-		page, err = p.parse(parser, r.page)
-	}
+	parser := cmp.Or(s.parser, exposition.NewParser(""))
+	page, err := p.parse(parser, r)
 	if err == nil && len(page.Groups) == 0 && s.mustHaveMetrics(now) {
 		err = &refusedError{"empty", "the service's metrics page is empty although the service is running; keeping the last good page"}
 	}
 	s.err = err
-	p.observeServicePages(now)
+	p.observeEach(&st.servicePages, func(s *service) error { return s.err }, now, r.request.Endpoint,
+		"Cannot read a service's metrics page; serving its last good data until it is too old",
+		"Every service's metrics page can be read again")
 	if err != nil {
 		if p.result(r.request.Endpoint, err) != schedule.ResultRefused && (!st.organizationPage.tried || st.organizationPage.err != nil) {
 			st.metricsErr = err
@@ -172,11 +168,4 @@ func (s *service) mustHaveMetrics(now time.Time) bool {
 	}
 	started := s.entry.RunningSince
 	return !s.fetchedAt.IsZero() || started.IsZero() || age(now, started) >= emptyPageGrace
-}
-
-// observeServicePages keeps the condition of the services' own pages.
-func (p *poller) observeServicePages(now time.Time) {
-	p.observeEach(&p.state.servicePages, func(s *service) error { return s.err }, now, api.EndpointServiceMetrics,
-		"Cannot read a service's metrics page; serving its last good data until it is too old",
-		"Every service's metrics page can be read again")
 }

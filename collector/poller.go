@@ -42,8 +42,7 @@ type poller struct {
 	applied *Organization
 	stop    context.CancelFunc // set when started
 
-	// Of what was merged last. Safe for concurrent use.
-	mainMemo, healthMemo *memo
+	memo *memo
 
 	// What follows belongs to the goroutine of run; before that is started, to the
 	// collector.
@@ -93,8 +92,7 @@ func (r *response) receivedAt(now time.Time) time.Time {
 func newPoller(c *Collector, config *Organization) *poller {
 	p := &poller{
 		c: c, first: make(chan struct{}), reloads: make(chan func()), done: make(chan struct{}),
-		mainMemo: &memo{off: c.noMemo}, healthMemo: &memo{off: c.noMemo},
-		responses: make(chan response),
+		memo: &memo{off: c.noMemo}, responses: make(chan response),
 	}
 	p.identity.Store(&api.Organization{ID: config.ID, Name: config.Name})
 	p.logger = log.With(c.logger, "org", log.Valuer(func() any { return p.label() }))

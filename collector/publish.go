@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -36,7 +37,7 @@ func (p *poller) expire(now time.Time, plan schedule.Summary) {
 		switch {
 		case s.metrics == nil || !reached(now, s.fetchedAt.Add(p.ttl(id))):
 		case s.entry == nil:
-			p.forget(id)
+			delete(st.services, id)
 		default:
 			s.expire()
 		}
@@ -79,16 +80,12 @@ func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView
 	st := p.state
 	v := &organizationView{poller: p, config: p.config, id: p.identity.Load().ID, facts: st.facts, plan: plan, bytes: st.pageBytes}
 	v.next, _ = st.planner.Next(now)
-	ids := make([]string, 0, len(st.services))
-	for id, s := range st.services {
+	for _, s := range st.services {
 		v.bytes += s.pageBytes
-		ids = append(ids, id)
 	}
-	// At start, metrics are held back until the first list has been tried.
 	if st.list.tried || st.unconfirmed {
-		slices.SortFunc(ids, compareIDs)
-		v.services = make([]*serviceView, 0, len(ids))
-		for _, id := range ids {
+		v.services = make([]*serviceView, 0, len(st.services))
+		for _, id := range slices.SortedFunc(maps.Keys(st.services), compareIDs) {
 			v.services = append(v.services, p.serviceView(st.services[id]))
 		}
 	}

@@ -26,7 +26,7 @@ type serviceFacts struct {
 func newServiceView(f serviceFacts) *serviceView {
 	s := &serviceView{serviceFacts: f}
 	s.page = sync.OnceValue(func() *exposition.Document {
-		doc, _ := s.memo.merge(append(s.parts(nil), exposition.Part{Block: s.memo.healthBlock([]*serviceView{s})}))
+		doc, _ := s.memo.merge(&s.memo.main, append(s.parts(nil), exposition.Part{Block: s.memo.healthBlock([]*serviceView{s})}))
 		return doc
 	})
 	return s
@@ -34,13 +34,7 @@ func newServiceView(f serviceFacts) *serviceView {
 
 // parts appends the service's blocks, all but its health.
 func (s *serviceView) parts(parts []exposition.Part) []exposition.Part {
-	if s.block != nil {
-		parts = append(parts, exposition.Part{Block: s.block, Timestamp: s.stamp})
-	}
-	if s.listed != nil {
-		parts = append(parts, exposition.Part{Block: s.listed})
-	}
-	return parts
+	return append(parts, exposition.Part{Block: s.block, Timestamp: s.stamp}, exposition.Part{Block: s.listed})
 }
 
 // expires returns when the service's data becomes too old to be served.
@@ -58,28 +52,31 @@ func (s *serviceView) expire() *serviceView {
 	return newServiceView(f)
 }
 
-// memo is what was merged the last time, which is used again as far as it is the same.
-// Safe for concurrent use.
+// memo is what was made of blocks the last time, which is used again as far as it is the
+// same. Safe for concurrent use.
 type memo struct {
-	off    bool // for tests: use nothing again
-	mu     sync.Mutex
-	last   *exposition.Document
-	health *exposition.Metrics
-	block  *exposition.Block // of health
+	off  bool // for tests: use nothing again
+	mu   sync.Mutex
+	main *exposition.Document // of a service, an organization or all of them
+
+	health  *exposition.Document // of services
+	metrics *exposition.Metrics  // of that
+	block   *exposition.Block    // of these
 
 	noRules exposition.Rules
 }
 
-// merge tells, too, whether the document is another one than the last time.
-func (m *memo) merge(parts []exposition.Part) (doc *exposition.Document, changed bool) {
+// merge makes a document, last of which is main or health, and tells whether it is
+// another one.
+func (m *memo) merge(last **exposition.Document, parts []exposition.Part) (doc *exposition.Document, changed bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last := m.last
+	was := *last
 	if m.off {
-		last = nil
+		was = nil
 	}
-	m.last = exposition.Merge(last, parts...)
-	return m.last, m.last != last
+	*last = exposition.Merge(was, parts...)
+	return *last, *last != was
 }
 
 // healthBlock returns the health metrics of services. The user's rules do not apply to
@@ -101,10 +98,10 @@ func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.off {
-		m.health, m.block = nil, nil
+		m.metrics, m.block = nil, nil
 	}
-	if m.health == nil || !metrics.Equal(m.health) {
-		m.health = metrics
+	if m.metrics == nil || !metrics.Equal(m.metrics) {
+		m.metrics = metrics
 		m.block = exposition.Expose(metrics, nil, &m.noRules, m.block)
 	}
 	return m.block

@@ -146,9 +146,6 @@ func (p *poller) service(id string) *service {
 	return s
 }
 
-// forget drops what is held of a service.
-func (p *poller) forget(id string) { delete(p.state.services, id) }
-
 // name returns what upstream's list, or else its metrics call the service.
 func (s *service) name() string {
 	if s.entry != nil {

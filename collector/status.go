@@ -17,38 +17,27 @@ type Status struct {
 
 // OrganizationStatus is the state of one organization. Durations are in seconds.
 type OrganizationStatus struct {
-	ID   string `json:"id"` // "" until found
-	Name string `json:"name"`
-	// Up tells whether the latest requests for the list and for metrics worked.
-	Up bool `json:"up"`
-	// Error says in plain words what is wrong and what to do, "" if nothing is.
-	Error string `json:"error,omitempty"`
+	ID    string `json:"id"` // "" until found
+	Name  string `json:"name"`
+	Up    bool   `json:"up"`              // the latest requests for the list and for metrics worked
+	Error string `json:"error,omitempty"` // what is wrong and what to do, "" if nothing is
 
 	Discovery CallStatus `json:"discovery"` // of the organization's id; not tried where it is given
 	Inventory CallStatus `json:"inventory"` // the list of services
 	Metrics   CallStatus `json:"metrics"`   // the organization's page
 	Sweep     CallStatus `json:"sweep"`     // the services' own pages
 
-	// InventoryKnown tells whether Services is what upstream last said, as opposed
-	// to nothing having been heard yet: an empty list then means no services.
-	InventoryKnown bool `json:"inventory_known"`
-	// Unconfirmed tells that upstream's latest list was empty, which is not
-	// believed before it is repeated.
-	Unconfirmed bool `json:"unconfirmed,omitempty"`
+	InventoryKnown bool `json:"inventory_known"`       // an empty list of Services means that there are none
+	Unconfirmed    bool `json:"unconfirmed,omitempty"` // upstream's latest list was empty, which is not believed before it is repeated
 
-	// MetricsCall is how the organization's page is used.
-	MetricsCall schedule.OrganizationCall `json:"metrics_call"`
-	// Next is the request planned next; Endpoint is "" if there is none.
-	Next RequestStatus `json:"next_request"`
-	// PollSeconds is how long the latest request for metrics took, with its retries
-	// and its waits for the budget.
-	PollSeconds float64 `json:"poll_seconds,omitempty"`
-	// UpstreamRefreshSeconds is how often upstream renews its values, 0 where its
-	// rhythm is not known.
-	UpstreamRefreshSeconds float64 `json:"upstream_refresh_seconds,omitempty"`
-	// UpstreamRefreshNext is when upstream is expected to renew its values, zero
-	// where its rhythm is not known.
-	UpstreamRefreshNext time.Time `json:"upstream_refresh_next,omitzero"`
+	MetricsCall schedule.OrganizationCall `json:"metrics_call"`           // how the organization's page is used
+	Next        RequestStatus             `json:"next_request"`           // Endpoint is "" if none is planned
+	PollSeconds float64                   `json:"poll_seconds,omitempty"` // of the latest request for metrics, with retries and waits for the budget
+
+	// How often upstream renews its values, and when next, zero where its rhythm is
+	// not known.
+	UpstreamRefreshSeconds float64   `json:"upstream_refresh_seconds,omitempty"`
+	UpstreamRefreshNext    time.Time `json:"upstream_refresh_next,omitzero"`
 
 	Budget             BudgetStatus    `json:"budget"`
 	MaxAgeSeconds      float64         `json:"max_age_seconds"`
@@ -102,11 +91,9 @@ type BudgetStatus struct {
 
 // ServiceStatus is the state of one service.
 type ServiceStatus struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-	// Known tells whether the inventory names the service; if not, only its id,
-	// name and metrics are known.
-	Known      bool      `json:"known"`
+	ID         string    `json:"id"`
+	Name       string    `json:"name"`
+	Known      bool      `json:"known"` // to the inventory; if not, only its id, name and metrics are known
 	Provider   string    `json:"provider,omitempty"`
 	Region     string    `json:"region,omitempty"`
 	Size       string    `json:"size,omitempty"`
@@ -126,10 +113,8 @@ type ServiceStatus struct {
 	DataAgeSeconds float64   `json:"data_age_seconds,omitempty"`
 	Error          string    `json:"error,omitempty"`
 
-	// DetailsPending tells that its settings or its hostname are wanted and have not
-	// been asked for yet, and DetailsError why the latest attempt failed.
-	DetailsPending bool  `json:"-"`
-	DetailsError   error `json:"-"`
+	DetailsPending bool  `json:"-"` // settings or the hostname are wanted and have not been asked for yet
+	DetailsError   error `json:"-"` // why the latest attempt at them failed
 
 	// What its metrics say, nil if they do not or are too old to be served.
 	CPUUsedRatio  *float64 `json:"cpu_used_ratio,omitempty"` // of all cores, between the last two changes

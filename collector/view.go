@@ -63,15 +63,15 @@ func (v *organizationView) complete() {
 
 	p := v.poller
 	v.main = sync.OnceValue(func() *exposition.Document {
-		doc, changed := p.mainMemo.merge(v.parts(nil))
+		doc, changed := p.memo.merge(&p.memo.main, v.parts(nil))
 		if changed {
 			p.c.health.dropped(v.label(), exposition.Drops{Duplicate: doc.Duplicates()})
 		}
 		return doc
 	})
-	v.healthBlock = sync.OnceValue(func() *exposition.Block { return p.healthMemo.healthBlock(v.services) })
+	v.healthBlock = sync.OnceValue(func() *exposition.Block { return p.memo.healthBlock(v.services) })
 	v.health = sync.OnceValue(func() *exposition.Document {
-		doc, _ := p.healthMemo.merge([]exposition.Part{{Block: v.healthBlock()}})
+		doc, _ := p.memo.merge(&p.memo.health, []exposition.Part{{Block: v.healthBlock()}})
 		return doc
 	})
 }
@@ -136,10 +136,7 @@ func (v *organizationView) parts(parts []exposition.Part) []exposition.Part {
 	for _, s := range v.services {
 		parts = s.parts(parts)
 	}
-	if v.totals != nil {
-		parts = append(parts, exposition.Part{Block: v.totals})
-	}
-	return parts
+	return append(parts, exposition.Part{Block: v.totals})
 }
 
 // page returns the organization's page, or why there is none.
@@ -166,11 +163,7 @@ func (v *organizationView) servicePage(id string, now time.Time) ([]*exposition.
 		// A service that is being created has no metrics yet, and that is not an
 		// outage: what the inventory says is the whole answer.
 	default:
-		err := s.err
-		if err == nil {
-			err = v.metricsErr
-		}
-		return nil, unavailable("service "+s.id, now, s.fetchedAt, err, "it has not been read yet, or upstream's page does not include it")
+		return nil, unavailable("service "+s.id, now, s.fetchedAt, cmp.Or(s.err, v.metricsErr), "it has not been read yet, or upstream's page does not include it")
 	}
 	return []*exposition.Document{s.page()}, nil
 }

@@ -135,10 +135,9 @@ func (s *Selection) Match(service api.Service) bool {
 }
 
 // OnlyIDs returns the ids of the services that may be selected, sorted, if the
-// user named ids: then nothing else is of interest and the call for the metrics of
-// the whole organization is not made, which a key restricted to a service may not
-// make anyway. To have many services of a large organization exported by one call
-// instead of one each, choose them by anything else.
+// user named ids: then the call for the metrics of the whole organization is not made,
+// which a key restricted to a service may not make anyway. To have many services of a
+// large organization exported by one call, choose them by anything else.
 func (s *Selection) OnlyIDs() ([]string, bool) {
 	if s == nil || len(s.include) == 0 {
 		return nil, false

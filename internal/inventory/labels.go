@@ -30,12 +30,6 @@ type EnrichLabel struct {
 	tag   string // the tag's key, for tag:<key>
 }
 
-// String returns the token, as the user wrote it.
-func (l EnrichLabel) String() string { return l.token }
-
-// LabelName returns the name of the label on the series.
-func (l EnrichLabel) LabelName() string { return l.label }
-
 // NeedsHostname tells whether the label's value is one that the list does not have.
 func (l EnrichLabel) NeedsHostname() bool { return l.token == "hostname" }
 
@@ -59,11 +53,10 @@ func (l EnrichLabel) value(s *api.Service, hostname string) string {
 	return ""
 }
 
-// ParseEnrichLabels understands name, region, size, state, provider, version,
-// ha-type, is-primary, hostname and tag:<key>, given one by one or joined by
-// commas; nothing, or only empty strings, means no labels. A tag without a value
-// gives its label the value "true". Two tags that would become the same label, and
-// anything else, are an error.
+// ParseEnrichLabels understands inlineTokens and tag:<key>, given one by one or joined
+// by commas; nothing, or only empty strings, means no labels. A tag without a value
+// gives its label the value "true". Two tags that would become the same label are an
+// error.
 func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 	var parsed []EnrichLabel
 	from := map[string]string{}

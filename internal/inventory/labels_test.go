@@ -26,7 +26,7 @@ func TestParseEnrichLabels(t *testing.T) {
 		labels, err := ParseEnrichLabels(tt.in)
 		got := []string{}
 		for _, l := range labels {
-			got = append(got, l.String()+":"+l.LabelName())
+			got = append(got, l.token+":"+l.label)
 		}
 		if text := fmt.Sprint(got); err == nil && text != tt.want || err != nil && err.Error() != tt.want {
 			t.Errorf("%q: %v, %v, want %s", tt.in, text, err, tt.want)

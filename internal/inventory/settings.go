@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
@@ -24,15 +25,16 @@ type Setting struct {
 // without its unit would be another one.
 func NumericSettings(config api.ServiceConfig) []Setting {
 	var list []Setting
-	add := func(prefix string, values map[string]string) {
-		for name, text := range values {
+	for _, of := range []struct {
+		prefix string
+		values map[string]string
+	}{{"", config.Postgres}, {pgBouncerPrefix, config.PgBouncer}} {
+		for name, text := range of.values {
 			if v, ok := plainNumber(text); ok && name != "" {
-				list = append(list, Setting{prefix + name, v})
+				list = append(list, Setting{of.prefix + name, v})
 			}
 		}
 	}
-	add("", config.Postgres)
-	add(pgBouncerPrefix, config.PgBouncer)
 	slices.SortStableFunc(list, func(a, b Setting) int { return cmp.Compare(a.Name, b.Name) })
 	return list
 }
@@ -40,10 +42,8 @@ func NumericSettings(config api.ServiceConfig) []Setting {
 // plainNumber understands decimal numbers, and nothing else that the language takes
 // for one: no inf, no 0x10, no 1_000.
 func plainNumber(text string) (float64, bool) {
-	for _, c := range text {
-		if (c < '0' || c > '9') && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E' {
-			return 0, false
-		}
+	if strings.Trim(text, "0123456789.+-eE") != "" {
+		return 0, false
 	}
 	v, err := strconv.ParseFloat(text, 64)
 	return v, err == nil && !math.IsInf(v, 0)

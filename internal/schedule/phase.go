@@ -10,8 +10,7 @@ const (
 	periodTolerance = upstreamRefresh / 5
 
 	// leastInterval is the shortest interval at which it pays to wait for a refresh:
-	// polls more often than that see it soon enough, and those who ask for them want
-	// to hear of failures at that pace too.
+	// those who ask for more polls want to hear of failures at that pace too.
 	leastInterval = 10 * time.Second
 
 	// leastWindow is how exactly a refresh is predicted at best. Narrower windows
@@ -31,23 +30,20 @@ const (
 // fixed interval.
 //
 // What it knows is a window: a span of time in which the next refresh is expected.
-// It asks in the middle of the window. Values that have changed by then moved
-// within the first half, others will move within the second, so it asks again at
-// the window's end: either way the window has been halved and the values are
-// fresh. From refresh to refresh the window moves on by the learned period and grows a
-// little. If upstream turns out later than the window, the search goes on behind
-// it in growing steps; if it keeps being earlier than the middle, the window
-// stretches to the front. The second poll of a minute that needs only one is spent
-// halfway between two refreshes, so that upstream is never out of sight for long.
+// It asks in the middle of the window, and, unless the values have changed by then,
+// again at its end: either way the window has been halved and the values are fresh.
+// From refresh to refresh the window moves on by the learned period and grows a little.
+// If upstream turns out later than the window, the search goes on behind it in growing
+// steps; if it keeps being earlier than the middle, the window stretches to the front.
+// The second poll of a minute that needs only one is spent halfway between two
+// refreshes, so that upstream is never out of sight for long.
 //
-// If no such rhythm is found, or if it is lost since values are constant, move all
-// the time or at a period that is not about a minute, polls are an interval apart; so
-// they are if the interval leaves less than two polls for each refresh, or is so
-// short that there is nothing to gain. Polls at the learned rhythm are up to three
-// intervals apart, and never much more than a minute.
+// Polls are an interval apart where no such rhythm is found or where it is lost, and
+// where the interval leaves less than two polls for each refresh or is so short that
+// there is nothing to gain. Polls at the learned rhythm are up to three intervals
+// apart, and never much more than a minute.
 //
-// The zero value is not usable, see [NewPhase]. A Phase holds no clock and is not
-// safe for concurrent use.
+// It is made by newPhase, holds no clock and is not safe for concurrent use.
 type Phase struct {
 	interval time.Duration
 	fixed    bool      // never tracks
@@ -75,15 +71,9 @@ type Phase struct {
 	unexpected int       // changes at moments when there should be none, recently
 }
 
-// NewPhase returns a learner that asks for one poll per interval on average.
-func NewPhase(interval time.Duration) *Phase {
-	return &Phase{interval: interval, period: upstreamRefresh}
-}
-
+// newPhase returns a learner that asks for one poll per interval on average.
 func newPhase(cfg Config) *Phase {
-	p := NewPhase(cfg.MetricsInterval)
-	p.fixed = cfg.FixedIntervals
-	return p
+	return &Phase{interval: cfg.MetricsInterval, fixed: cfg.FixedIntervals, period: upstreamRefresh}
 }
 
 // Next returns when to poll next. It is the zero time before the first poll: at

@@ -174,7 +174,7 @@ func TestPhaseMakesDataYounger(t *testing.T) {
 	} {
 		for _, interval := range []time.Duration{15 * time.Second, 30 * time.Second, time.Minute} {
 			plain := joined(tt.phases(func() poller { return &everyInterval{interval: interval} }))
-			learned := joined(tt.phases(func() poller { return NewPhase(interval) }))
+			learned := joined(tt.phases(func() poller { return newPhase(Config{MetricsInterval: interval}) }))
 			fmt.Fprintf(&table, "%-32s %8s | %6d %7s %7s | %6d %7s %7s %8s %6.0f%%\n", tt.name, interval,
 				plain.polls, plain.median(), plain.quantile(.95),
 				learned.polls, learned.median(), learned.quantile(.95), learned.longest.Round(time.Second), 100*learned.learned.Hours())
@@ -203,7 +203,7 @@ func TestPhaseFallsBackToPlainPolling(t *testing.T) {
 		{name: "constant values", period: time.Minute, off: true},
 		{name: "values move all the time", period: time.Minute, moving: true},
 	} {
-		run := r.simulate(NewPhase(30*time.Second), 0, 1)
+		run := r.simulate(newPhase(Config{MetricsInterval: 30 * time.Second}), 0, 1)
 		if run.learned > 0 || run.longest > 31*time.Second || run.polls < 118 || run.polls > 122 {
 			t.Errorf("%s: %d polls, up to %s apart, phase believed to be known for %s", r.name, run.polls, run.longest, run.learned)
 		}
@@ -232,7 +232,7 @@ func (u *fullMinutes) feed(p *Phase, from, until time.Time) time.Time {
 
 func TestPhaseIsLostWhenValuesBecomeConstant(t *testing.T) {
 	start := time.Date(2026, 11, 1, 12, 0, 17, 0, time.UTC)
-	p := NewPhase(30 * time.Second)
+	p := newPhase(Config{MetricsInterval: 30 * time.Second})
 	var u fullMinutes
 	now := u.feed(p, start, start.Add(15*time.Minute))
 	period, next, ok := p.Learned()
@@ -258,7 +258,7 @@ func TestPhaseIsLostWhenValuesBecomeConstant(t *testing.T) {
 
 func TestPhaseSurvivesFailedPolls(t *testing.T) {
 	start := time.Date(2026, 11, 1, 12, 0, 17, 0, time.UTC)
-	p := NewPhase(30 * time.Second)
+	p := newPhase(Config{MetricsInterval: 30 * time.Second})
 	var u fullMinutes
 	now := u.feed(p, start, start.Add(15*time.Minute))
 	for range 5 {
@@ -284,7 +284,7 @@ func TestPhaseSurvivesFailedPolls(t *testing.T) {
 }
 
 func TestPhaseFirstPollIsAtOnce(t *testing.T) {
-	if p := NewPhase(time.Minute); !p.Next().IsZero() {
+	if p := newPhase(Config{MetricsInterval: time.Minute}); !p.Next().IsZero() {
 		t.Errorf("Next() = %s, want the zero time", p.Next())
 	}
 }
@@ -295,7 +295,7 @@ func FuzzPhase(f *testing.F) {
 	f.Add(byte(15), []byte{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 255, 254, 253})
 	f.Fuzz(func(t *testing.T, seconds byte, script []byte) {
 		interval := time.Duration(seconds%120+1) * time.Second
-		p := NewPhase(interval)
+		p := newPhase(Config{MetricsInterval: interval})
 		start := time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 		now := start
 		for i, op := range script {

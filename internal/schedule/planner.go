@@ -13,11 +13,8 @@ const (
 	// organizationMetricsCap is how many services upstream's call for the metrics
 	// of a whole organization answers for. What it does above is not documented.
 	organizationMetricsCap = 100
-	// probeInterval is how often that call is tried while it is known to be of no use.
-	probeInterval = 10 * time.Minute
-	// maxUselessPages is how many answers in a row may be of no use before that is
-	// taken as known.
-	maxUselessPages = 3
+	maxUselessPages        = 3                // how many of its answers in a row may be of no use before it is tried rarely
+	probeInterval          = 10 * time.Minute // how often that is
 
 	// budgetMargin is the part of the budget that planning counts on. The rest makes
 	// up for retries and for calls that come late.
@@ -39,20 +36,16 @@ const (
 // at its interval. What the latest answer for the organization does not cover is
 // fetched service by service: those with the oldest data first, running services
 // before others, and evenly spread over a period that is as short as the rest of
-// the budget allows. A service that turns up in an answer for the organization is
-// not asked for as long as that goes on; when it drops out again its turn is where
-// the age of its data puts it. So a truncated answer may have any members, and
-// change them, and an answer that is refused, as well as an organization that
-// grows or shrinks past upstream's cap, is just the extreme case.
+// the budget allows. So an answer that is cut off may have any members, and change
+// them; one that is refused, and an organization that grows or shrinks past upstream's
+// cap, are just the extreme cases.
 //
-// A service that fails while others do not is asked less and less often, and
-// services that can answer nothing are not asked: being created or deleted. Where
+// A service that fails while others do not is asked less and less often. Where
 // everything fails, requests become rare, none loses its place, and all resume with
 // the first success.
 //
-// A decision looks at every service once. A Planner holds no
-// clock and is not safe for concurrent use. Several requests may be under way at a
-// time, but never two for the same thing.
+// A Planner holds no clock and is not safe for concurrent use. Several requests may be
+// under way at a time, but never two for the same thing.
 type Planner struct {
 	cfg Config
 
@@ -152,9 +145,8 @@ func (p *Planner) PauseUntil(t time.Time) {
 	}
 }
 
-// Next returns the request to be made next and when, which may be in the past or
-// the future. There is none while all that could be asked is under way; something
-// must be reported then before there is another.
+// Next returns the request to be made next and when, which may be in the future.
+// There is none while all that could be asked is under way.
 func (p *Planner) Next(now time.Time) (Request, bool) {
 	p.dropOldCoverage(now)
 	slot := now
@@ -253,18 +245,15 @@ func (p *Planner) periodOf(s *service) time.Duration {
 
 // Summary returns what the planner is up to.
 func (p *Planner) Summary() Summary {
-	sum := Summary{Services: len(p.services), Uncovered: p.uncovered(), Period: p.period(), OrganizationCall: p.callMode()}
+	sum := Summary{Uncovered: p.uncovered(), Period: p.period(), OrganizationCall: p.callMode()}
 	if p.pageCovers != nil {
 		sum.Period = max(sum.Period, p.callInterval())
 	}
-	phase := p.phase
-	if sum.OrganizationCall != CallRegularly {
-		phase = nil
-		if len(p.services) == 1 {
-			for _, s := range p.list {
-				phase = s.phase
-			}
-		}
+	var phase *Phase
+	if sum.OrganizationCall == CallRegularly {
+		phase = p.phase
+	} else if len(p.list) == 1 {
+		phase = p.list[0].phase
 	}
 	if phase != nil {
 		sum.PhasePeriod, sum.PhaseNext, sum.PhaseLearned = phase.Learned()

@@ -146,7 +146,7 @@ func TestPlannerGrowsAndShrinks(t *testing.T) {
 			before := f.sent(api.EndpointServiceMetrics)
 			f.run(20 * time.Minute)
 			sum = f.planner.Summary()
-			if sum.Uncovered != 0 || sum.OrganizationCall != CallRegularly || sum.Services != 80 {
+			if sum.Uncovered != 0 || sum.OrganizationCall != CallRegularly || len(f.planner.services) != 80 {
 				t.Errorf("plan after shrinking: %+v", sum)
 			}
 			if got := f.sent(api.EndpointServiceMetrics) - before; got != 0 {

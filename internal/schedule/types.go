@@ -17,16 +17,13 @@ type Config struct {
 	// organization must not be made, since the user named the services.
 	NoOrganizationMetrics bool
 
-	// FixedIntervals keeps polls an interval apart, whatever upstream's rhythm: to
-	// compare with.
-	FixedIntervals bool
+	FixedIntervals bool // polls are an interval apart, whatever upstream's rhythm: to compare with
 
-	// Details are calls for each service that may take their time.
 	Details []Detail
 }
 
-// Detail is a call that is made for each service once per interval. All details
-// together get at most a tenth of the budget.
+// Detail is a call that is made for each service once per interval and may take its
+// time: all details together get at most a tenth of the budget.
 type Detail struct {
 	Endpoint api.Endpoint
 	Interval time.Duration
@@ -80,8 +77,7 @@ const (
 
 // Summary is what a [Planner] is up to.
 type Summary struct {
-	Services  int           // to be exported
-	Uncovered int           // of these, fetched one by one
+	Uncovered int           // services to be exported that are fetched one by one
 	Period    time.Duration // in which the metrics of every running service are fetched once
 
 	OrganizationCall OrganizationCall
