@@ -131,6 +131,10 @@ func (e *exporter) run(ctx context.Context) error {
 		ctx, cancel := context.WithCancel(ctx)
 		group.Add(func() error { return e.history.Run(ctx) }, func(error) { cancel() })
 	}
+	if os.Getenv("GOGC") == "" {
+		ctx, cancel := context.WithCancel(ctx)
+		group.Add(func() error { return collectGarbage(ctx, e.polling.collector) }, func(error) { cancel() })
+	}
 	group.Add(e.servers.run, func(error) { e.servers.shutdown() }) //nolint:contextcheck // ctx may have ended, draining begins
 	if e.demo != nil {
 		server := e.demo.server(e.logs)

@@ -17,7 +17,6 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/prometheus/common/version"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/command"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
@@ -26,9 +25,6 @@ func main() {
 	// A build without the linker's flags, such as go run, knows at least this.
 	if info, ok := debug.ReadBuildInfo(); ok && version.Version == "" {
 		version.Version = info.Main.Version
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(collector.GCPercent)
 	}
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }

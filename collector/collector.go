@@ -14,13 +14,6 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
-// GCPercent is how much garbage there may be, in percent of what is in use, for
-// [runtime/debug.SetGCPercent] where the user has not set GOGC. Nearly all that a
-// program with a Collector holds it holds for good, and little of that has pointers to
-// follow. So, of 10,000 services, a refresh costs no more processor time than with Go's
-// 100, and the peak is lower by a third.
-const GCPercent = 25
-
 // Options configure a [Collector].
 type Options struct {
 	Organizations []Organization
