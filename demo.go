@@ -42,6 +42,7 @@ func demoState(i int) string {
 type demo struct {
 	listener  net.Listener
 	simulator *simulator.Simulator
+	polled    time.Duration // how often the exporter asks for metrics
 }
 
 // newDemo listens, and changes c so that the exporter polls what it serves.
@@ -70,7 +71,7 @@ func newDemo(c *config.Config) (*demo, error) {
 			s.SetState(v.ID, state)
 		}
 	}
-	d := &demo{listener: l, simulator: s}
+	d := &demo{listener: l, simulator: s, polled: c.Organization.MetricsInterval}
 	c.Organization.Simulate(d.url(), s.Config().OrganizationID, api.StaticCredentials(demoKeyID, demoKeySecret))
 	return d, nil
 }
@@ -134,13 +135,14 @@ In another terminal, for the commands of the Managed Postgres API guide
   export ORG_ID=%s
   curl -s --user "$KEY_ID:$KEY_SECRET" "$API_URL/v1/organizations/$ORG_ID/postgres"
 
-This key may make %d requests in %s, as in the cloud. The exporter follows
-within %s, with a key of its own:
+This key may make %d requests in %s, as in the cloud. The simulated values
+change every %s, and the exporter, which has a key of its own, asks for them
+every %s:
 
   curl -s %s | grep PostgresServer_CPUSeconds_Total
 
 `, s.Services, running, d.url(), d.url(), s.KeyID, s.KeySecret, s.OrganizationID,
-		s.RateLimit, s.RateWindow, 2*config.DemoInterval, metrics)
+		s.RateLimit, s.RateWindow, config.DemoInterval, d.polled, metrics)
 }
 
 // dialable returns a listener's address as a client on this machine can use

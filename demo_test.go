@@ -2,9 +2,21 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 )
+
+// TestDemoIntervals: the demo polls often, unless it is told otherwise, and says how
+// often.
+func TestDemoIntervals(t *testing.T) {
+	for want, args := range map[string][]string{"every 5s:": nil, "every 1m0s:": {"--metrics.interval=1m"}} {
+		e := start(t, nil, append(args, "--demo", "--demo.services=1")...)
+		if e.stdout.await(regexp.MustCompile(want)) == nil {
+			t.Errorf("%s: no %q in\n%s", args, want, e.stdout)
+		}
+	}
+}
 
 // The demo's fleet has services that do not run, besides those that do.
 func TestDemoFleet(t *testing.T) {

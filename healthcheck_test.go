@@ -75,3 +75,14 @@ func TestDialable(t *testing.T) {
 		}
 	}
 }
+
+// TestHealthcheckByVariables: what a server is told by the environment, a probe that
+// runs beside it knows as well.
+func TestHealthcheckByVariables(t *testing.T) {
+	_, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
+	e := start(t, env, fast...)
+	code, _, stderr := runCommand(t, []string{"CLICKHOUSE_POSTGRES_EXPORTER_WEB_LISTEN_ADDRESS=" + e.address}, "healthcheck", "--timeout=1m")
+	if code != 0 {
+		t.Errorf("exit code %d: %s", code, stderr)
+	}
+}

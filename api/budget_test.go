@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -375,8 +376,8 @@ func TestPauseAfter(t *testing.T) {
 		{4 * time.Second, 3, 0, 16 * time.Second},
 		{90 * time.Second, 2, 0, 2 * time.Minute},
 		{1<<63 - 1, 1, 0, 2 * time.Minute},
-		{1<<63 - 1, 1 << 62, 0.99, 2*time.Minute + 29700*time.Millisecond},
-		{0, 1 << 62, 0, 2 * time.Minute},
+		{1<<63 - 1, math.MaxInt, 0.99, 2*time.Minute + 29700*time.Millisecond},
+		{0, math.MaxInt, 0, 2 * time.Minute},
 	} {
 		if got := pauseAfter(c.asked, c.refusals, c.random); got != c.want {
 			t.Errorf("pauseAfter(%s, %d, %v) = %s, want %s", c.asked, c.refusals, c.random, got, c.want)

@@ -83,7 +83,7 @@ func FuzzRefusalDelay(f *testing.F) {
 func TestBackoff(t *testing.T) {
 	for retries, most := range map[int]time.Duration{
 		0: 500 * time.Millisecond, 1: time.Second, 2: 2 * time.Second, 4: 8 * time.Second,
-		5: 10 * time.Second, 15: 10 * time.Second, 64: 10 * time.Second, 1 << 40: 10 * time.Second,
+		5: 10 * time.Second, 15: 10 * time.Second, 64: 10 * time.Second, math.MaxInt: 10 * time.Second,
 		-1: 500 * time.Millisecond,
 	} {
 		if least, almost := backoff(retries, 0), backoff(retries, 0.999999); least != most/2 || almost < most*9/10 || almost > most {

@@ -126,7 +126,7 @@ func (w *world) page(own string) string {
 					continue
 				}
 				if f.name == stamped {
-					at := int64(1_700_000_000_000 + w.refresh)
+					at := 1_700_000_000_000 + int64(w.refresh)
 					line(f, "", ids, fmt.Sprint(value, " ", at))
 					if m.twice {
 						line(f, "", ids, fmt.Sprint(value+1, " ", at+int64(w.refresh%3)-1))
