@@ -51,7 +51,7 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // poll returns a function that has a collector poll once, and encodes the page of
 // everything. stop ends the collector.
-func (g *gate) poll(ctx context.Context, encoder *exposition.Encoder) (poll func() error, stop func() error, err error) {
+func (g *gate) poll(ctx context.Context, encoder *exposition.Encoder) (poll, stop func() error, err error) {
 	enrich, err := inventory.ParseEnrichLabels([]string{"region", "size", "state"})
 	if err != nil {
 		return nil, nil, err
@@ -124,7 +124,8 @@ func (b *bench) polls(ctx context.Context, n int, unchanged bool) error {
 			}
 			return poll()
 		}},
-		task{calls: 1, call: func() error { return dataModel(r.pages[0], baseline, io.Discard) }})
+		task{calls: 1, call: func() error { return dataModel(r.pages[0], baseline, io.Discard) }},
+	)
 	if err == nil {
 		err = stop()
 	}

@@ -173,7 +173,8 @@ func refresh(ctx context.Context, b *bench, n int) error {
 	p, baseline := newPipeline(), newRewriter()
 	costs, err := b.compare(
 		task{calls: 3 * moments, call: func() error { _, err := p.refresh(r.page()); return err }},
-		task{calls: 1, call: func() error { return dataModel(r.page(), baseline, io.Discard) }})
+		task{calls: 1, call: func() error { return dataModel(r.page(), baseline, io.Discard) }},
+	)
 	if err != nil {
 		return err
 	}
@@ -190,7 +191,8 @@ func firstRefresh(ctx context.Context, b *bench, n int) error {
 	baseline := newRewriter()
 	costs, err := b.compare(
 		task{calls: 1, call: func() error { _, err := newPipeline().refresh(r.page()); return err }},
-		task{calls: 1, call: func() error { return seriesBySeries(r.page(), baseline, io.Discard) }})
+		task{calls: 1, call: func() error { return seriesBySeries(r.page(), baseline, io.Discard) }},
+	)
 	if err != nil {
 		return err
 	}
@@ -236,7 +238,8 @@ func servicePages(ctx context.Context, b *bench, n int) error {
 			},
 		},
 		task{calls: 1, call: func() error { return encodePages(families, fast) }},
-		task{calls: 1, call: func() error { return encodePages(families, standard) }})
+		task{calls: 1, call: func() error { return encodePages(families, standard) }},
+	)
 	if err != nil {
 		return err
 	}

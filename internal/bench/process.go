@@ -79,7 +79,7 @@ func (b *bench) build(ctx context.Context, chosen []row) (remove func(), err err
 	return func() { _ = os.RemoveAll(dir) }, nil
 }
 
-var listening = regexp.MustCompile(`Listening on.* address=(\S+)`) //nolint:gochecknoglobals // constant
+var listening = regexp.MustCompile(`Listening on.* address=(\S+)`)
 
 // exporter starts the exporter as users do.
 func (b *bench) exporter(ctx context.Context, up *upstream, interval time.Duration, environment ...string) (*process, error) {
@@ -101,16 +101,17 @@ func (b *bench) exporter(ctx context.Context, up *upstream, interval time.Durati
 		return nil, err
 	}
 	p := &process{cmd: cmd, stop: func() { cancel(); _ = cmd.Wait() }}
-	lines, log := bufio.NewScanner(stderr), ""
+	lines := bufio.NewScanner(stderr)
+	var log strings.Builder
 	for p.URL == "" && lines.Scan() {
-		log += lines.Text() + "\n"
+		log.WriteString(lines.Text() + "\n")
 		if m := listening.FindStringSubmatch(lines.Text()); m != nil {
 			p.URL = "http://" + m[1]
 		}
 	}
 	if p.URL == "" {
 		p.stop()
-		return nil, fmt.Errorf("the exporter does not serve:\n%s", log)
+		return nil, fmt.Errorf("the exporter does not serve:\n%s", log.String())
 	}
 	go func() { _, _ = io.Copy(io.Discard, stderr) }()
 	if err := p.ready(ctx); err != nil {
