@@ -20,18 +20,12 @@ type health struct {
 	pollDuration *prometheus.HistogramVec
 	requests, failures, refusals, waits, waitSeconds, drops, pagesRefused,
 	downgrades, panics *prometheus.CounterVec
-	vecs   []vec // all of them
-	gauges []gauge
-}
 
-type vec interface {
-	prometheus.Collector
-	DeletePartialMatch(labels prometheus.Labels) int
-}
-
-type gauge struct {
-	desc  *prometheus.Desc
-	value func(v *organizationView) float64 // not a number where there is none
+	vecs []interface { // all of them
+		prometheus.Collector
+		DeletePartialMatch(labels prometheus.Labels) int
+	}
+	gauges map[*prometheus.Desc]func(v *organizationView) float64 // not a number where there is none
 }
 
 func newHealth() *health {
@@ -40,7 +34,7 @@ func newHealth() *health {
 		Help:    "Duration of a poll of upstream in seconds, including retries and waits for the rate budget.",
 		Buckets: []float64{.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 	}, []string{inventory.OrgLabel, "endpoint"})}
-	h.vecs = []vec{h.pollDuration}
+	h.vecs = append(h.vecs, h.pollDuration)
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		vec := prometheus.NewCounterVec(prometheus.CounterOpts{Name: exporterPrefix + name, Help: help}, append([]string{inventory.OrgLabel}, labels...))
 		h.vecs = append(h.vecs, vec)
@@ -63,22 +57,32 @@ func newHealth() *health {
 		// If the wall clock has been set back, an age must not be negative.
 		return min(unixSeconds(t), unixSeconds(time.Now()))
 	}
-	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil)
+	h.gauges = map[*prometheus.Desc]func(v *organizationView) float64{}
+	gauge := func(name, help string, value func(v *organizationView) float64) {
+		h.gauges[prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil)] = value
 	}
-	h.gauges = []gauge{
-		{desc(upName, "Whether the last requests for an organization's list of services and for its metrics succeeded."), func(v *organizationView) float64 { return truth(v.up) }},
-		{desc(exporterPrefix+"inventory_last_success_timestamp_seconds", "Unix timestamp of the last successful read of the list of services."), func(v *organizationView) float64 { return moment(v.list.lastSuccess) }},
-		{desc(exporterPrefix+"metrics_last_success_timestamp_seconds", "Unix timestamp of the last successful read of metrics, of the organization or of a single service."), func(v *organizationView) float64 { return moment(v.metricsAt) }},
-		{desc(exporterPrefix+"api_budget_requests", "Number of HTTP requests that the exporter may make per rate limit window."), func(v *organizationView) float64 { return float64(v.config.API.Budget.Usage().Limit) }},
-		{desc(exporterPrefix+"api_budget_used_requests", "Number of HTTP requests made in the current rate limit window."), func(v *organizationView) float64 { return float64(v.config.API.Budget.Usage().Used) }},
-		{desc(exporterPrefix+"series", "Number of upstream series that are currently exported."), func(v *organizationView) float64 { return float64(v.series) }},
-		{desc(exporterPrefix+"page_bytes", "Size of the upstream metrics pages currently held, in bytes."), func(v *organizationView) float64 { return float64(v.bytes) }},
-		{desc(exporterPrefix+"unknown_services", "Number of services that appear in the metrics but not in the list of services."), func(v *organizationView) float64 { return float64(v.unknown) }},
-		{desc(exporterPrefix+"uncovered_services", "Number of services that are missing from the organization's metrics page and are read one by one."), func(v *organizationView) float64 { return float64(v.plan.Uncovered) }},
-		{desc(exporterPrefix+"planned_refresh_period_seconds", "Planned time in which the metrics of every running service are read once within the rate budget, in seconds."), func(v *organizationView) float64 { return v.plan.Period.Seconds() }},
-		{desc(exporterPrefix+"metrics_max_age_seconds", "Configured maximum age of served metrics in seconds; services that are read less often are served for two and a half refresh periods."), func(v *organizationView) float64 { return v.config.MaxAge.Seconds() }},
-	}
+	gauge(upName, "Whether the last requests for an organization's list of services and for its metrics succeeded.",
+		func(v *organizationView) float64 { return truth(v.up) })
+	gauge(exporterPrefix+"inventory_last_success_timestamp_seconds", "Unix timestamp of the last successful read of the list of services.",
+		func(v *organizationView) float64 { return moment(v.list.lastSuccess) })
+	gauge(exporterPrefix+"metrics_last_success_timestamp_seconds", "Unix timestamp of the last successful read of metrics, of the organization or of a single service.",
+		func(v *organizationView) float64 { return moment(v.metricsAt) })
+	gauge(exporterPrefix+"api_budget_requests", "Number of HTTP requests that the exporter may make per rate limit window.",
+		func(v *organizationView) float64 { return float64(v.config.API.Budget.Usage().Limit) })
+	gauge(exporterPrefix+"api_budget_used_requests", "Number of HTTP requests made in the current rate limit window.",
+		func(v *organizationView) float64 { return float64(v.config.API.Budget.Usage().Used) })
+	gauge(exporterPrefix+"series", "Number of upstream series that are currently exported.",
+		func(v *organizationView) float64 { return float64(v.series) })
+	gauge(exporterPrefix+"page_bytes", "Size of the upstream metrics pages currently held, in bytes.",
+		func(v *organizationView) float64 { return float64(v.bytes) })
+	gauge(exporterPrefix+"unknown_services", "Number of services that appear in the metrics but not in the list of services.",
+		func(v *organizationView) float64 { return float64(v.unknown) })
+	gauge(exporterPrefix+"uncovered_services", "Number of services that are missing from the organization's metrics page and are read one by one.",
+		func(v *organizationView) float64 { return float64(v.plan.Uncovered) })
+	gauge(exporterPrefix+"planned_refresh_period_seconds", "Planned time in which the metrics of every running service are read once within the rate budget, in seconds.",
+		func(v *organizationView) float64 { return v.plan.Period.Seconds() })
+	gauge(exporterPrefix+"metrics_max_age_seconds", "Configured maximum age of served metrics in seconds; services that are read less often are served for two and a half refresh periods.",
+		func(v *organizationView) float64 { return v.config.MaxAge.Seconds() })
 	return h
 }
 
@@ -155,8 +159,8 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, vec := range c.health.vecs {
 		vec.Describe(ch)
 	}
-	for _, g := range c.health.gauges {
-		ch <- g.desc
+	for desc := range c.health.gauges {
+		ch <- desc
 	}
 }
 
@@ -167,9 +171,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		vec.Collect(ch)
 	}
 	for _, v := range c.views(time.Now()) {
-		for _, g := range c.health.gauges {
-			if value := g.value(v); !math.IsNaN(value) {
-				ch <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, value, v.label())
+		for desc, of := range c.health.gauges {
+			if value := of(v); !math.IsNaN(value) {
+				ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, v.label())
 			}
 		}
 	}

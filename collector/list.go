@@ -142,10 +142,10 @@ func (p *poller) planDetails() []schedule.Detail {
 	for _, s := range p.state.services {
 		kept := *s.details
 		if !p.config.CollectSettings {
-			kept.settings, s.settings = nil, attempt{}
+			kept.settings, s.settings = nil, condition{}
 		}
 		if !hostnames {
-			kept.hostname, s.hostname = "", attempt{}
+			kept.hostname, s.hostname = "", condition{}
 		}
 		s.details = &kept
 	}
@@ -162,15 +162,15 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 	s := st.services[id]
 	next := *s.details
 	calls, what := &st.settings, "settings"
-	latest := func(s *service) *attempt { return &s.settings }
+	latest := func(s *service) *condition { return &s.settings }
 	if endpoint == api.EndpointService {
 		calls, what = &st.hostnames, "hostname"
-		latest = func(s *service) *attempt { return &s.hostname }
+		latest = func(s *service) *condition { return &s.hostname }
 		next.hostname = r.detail.Hostname
 	} else {
 		next.settings = inventory.NumericSettings(r.config)
 	}
-	*latest(s) = attempt{made: true, err: r.err}
+	*latest(s) = condition{tried: true, err: r.err}
 	p.observeEach(calls, func(s *service) error { return latest(s).err }, now, endpoint,
 		"Cannot read a service's "+what+"; keeping what was read last", "Every service's "+what+" can be read again")
 	if r.err == nil && (next.hostname != s.details.hostname || !slices.Equal(next.settings, s.details.settings)) {

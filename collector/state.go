@@ -95,8 +95,8 @@ type service struct {
 	id    string
 	entry *inventory.Service // nil if the list does not name it
 
-	details            *details // what only calls for the service tell
-	hostname, settings attempt  // the latest at those calls
+	details            *details  // what only calls for the service tell
+	hostname, settings condition // of those calls, as far as tried and err go
 
 	err         error               // why its own page could not be had, nil if it could
 	metrics     *exposition.Metrics // the newest; nil before the first, and when too old
@@ -122,12 +122,6 @@ type listedInput struct {
 	details *details
 	states  int
 	rules   *exposition.Rules
-}
-
-// attempt is the latest call for something.
-type attempt struct {
-	made bool
-	err  error
 }
 
 // details is what only calls for one service tell. Immutable.

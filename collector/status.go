@@ -181,7 +181,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			continue
 		}
 		status := s.status(now)
-		status.DetailsPending = v.config.CollectSettings && !s.settings.made || v.config.wantsHostnames() && !s.hostname.made
+		status.DetailsPending = v.config.CollectSettings && !s.settings.tried || v.config.wantsHostnames() && !s.hostname.tried
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
