@@ -26,6 +26,7 @@ type Options struct {
 	NoMemo bool
 
 	onResponse func(*poller, schedule.Request) // for tests: before a response is taken in
+	noJitter   bool                            // for tests that must come out alike each time
 }
 
 // Collector polls organizations and serves what they answered. Its methods are safe
@@ -36,6 +37,7 @@ type Collector struct {
 	noMemo bool
 
 	onResponse func(*poller, schedule.Request)
+	noJitter   bool
 
 	liveName, ownName func(name string) bool // see ownNames
 
@@ -52,7 +54,7 @@ type Collector struct {
 // New returns a collector that has not polled anything yet.
 func New(o Options) (*Collector, error) {
 	c := &Collector{
-		logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse, memo: &memo{off: o.NoMemo},
+		logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse, noJitter: o.noJitter, memo: &memo{off: o.NoMemo},
 	}
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()

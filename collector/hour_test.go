@@ -260,7 +260,7 @@ func phaseHour(t *testing.T, services int, every, phase, swing time.Duration, le
 	b := &bench{t: t, sim: sim, logs: &logs{}}
 	org := Organization{ID: sim.Config().OrganizationID, API: upstream(t, sim), fixedIntervals: !learn}
 	var err error
-	if b.c, err = New(Options{Organizations: []Organization{org}, Logger: log.NewLogfmtLogger(b.logs)}); err != nil {
+	if b.c, err = New(Options{Organizations: []Organization{org}, Logger: log.NewLogfmtLogger(b.logs), noJitter: true}); err != nil {
 		t.Fatal(err)
 	}
 	b.start()

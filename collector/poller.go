@@ -176,7 +176,7 @@ func (p *poller) plan() schedule.Config {
 	return schedule.Config{
 		Spacing:               p.config.API.Budget.Spacing(),
 		MetricsInterval:       p.config.MetricsInterval,
-		InventoryInterval:     jittered(p.config.InventoryInterval),
+		InventoryInterval:     p.jittered(p.config.InventoryInterval),
 		NoOrganizationMetrics: onlyIDs,
 		FixedIntervals:        p.config.fixedIntervals,
 		Details:               p.planDetails(),
@@ -186,7 +186,10 @@ func (p *poller) plan() schedule.Config {
 // jittered returns the interval changed by up to a fiftieth, so that exporters that
 // were started together do not ask together for ever. The metrics need none: they
 // are asked for when upstream is seen to renew them.
-func jittered(interval time.Duration) time.Duration {
+func (p *poller) jittered(interval time.Duration) time.Duration {
+	if p.c.noJitter {
+		return interval
+	}
 	return interval - interval/50 + rand.N(interval/25+1)
 }
 
