@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // bad holds, for every file of testdata/bad, the whole error; each line of it is
@@ -189,6 +190,10 @@ func TestGoodFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, second := got[0], got[1]
+	wanted, err := inventory.ParseEnrichLabels([]string{"region", "tag:Environment"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for what, values := range map[string][2]any{
 		"id":                 {first.ID, "2b7f2d6c-1111-4c1b-9a55-0d8f0a1b2c3d"},
 		"name":               {first.Name, "production"},
@@ -200,7 +205,7 @@ func TestGoodFile(t *testing.T) {
 		"metrics_interval":   {first.MetricsInterval, 30 * time.Second},
 		"inventory_interval": {first.InventoryInterval, time.Minute},
 		"max_age":            {first.MaxAge, 5*time.Minute + 30*time.Second},
-		"enrich_labels":      {fmt.Sprint(first.EnrichLabels), "[region tag:Environment]"},
+		"enrich_labels":      {fmt.Sprint(first.EnrichLabels), fmt.Sprint(wanted)},
 		"second file":        {second.keyIDFile, "testdata/other/id"},
 		"no labels":          {len(second.EnrichLabels), 0},
 		"rate by flags":      {second.rate, rate{limit: 10, window: 10 * time.Second, use: 8, replicas: 1}},
