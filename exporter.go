@@ -45,7 +45,7 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 			return nil, err
 		}
 		_, _ = fmt.Fprintln(stdout, "The configuration is valid.")
-		return nil, errEnough
+		return nil, errDone
 	}
 
 	if err := c.Organization.CheckKey(); err != nil {

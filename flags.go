@@ -31,7 +31,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), stdout, stder
 	command, err := app.Parse(args)
 	switch {
 	case enough:
-		return nil, "", errEnough
+		return nil, "", errDone
 	case err != nil:
 		return nil, "", fmt.Errorf("%w, try --help", err)
 	}

@@ -29,8 +29,8 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr))
 }
 
-// errEnough is returned when all that was asked for is done.
-var errEnough = errors.New("nothing more to do")
+// errDone is returned when all that was asked for is done.
+var errDone = errors.New("nothing more to do")
 
 // run is the program: it ends when ctx does, or on a signal, and returns the
 // exit code. What keeps it from starting is said in one line on stderr, what
@@ -41,17 +41,17 @@ func run(ctx context.Context, args []string, lookup func(string) (string, bool),
 	if err == nil {
 		switch name {
 		case config.CommandHealthcheck:
-			err = cmp.Or(command.Healthcheck(ctx, c), errEnough)
+			err = cmp.Or(command.Healthcheck(ctx, c), errDone)
 		case config.CommandCheck:
-			err = cmp.Or(onDemo(c, stderr, func() error { return command.Check(ctx, c, stdout) }), errEnough)
+			err = cmp.Or(onDemo(c, stderr, func() error { return command.Check(ctx, c, stdout) }), errDone)
 		case config.CommandOnce:
-			err = cmp.Or(onDemo(c, stderr, func() error { return once(ctx, c, stdout, stderr) }), errEnough)
+			err = cmp.Or(onDemo(c, stderr, func() error { return once(ctx, c, stdout, stderr) }), errDone)
 		default:
 			e, err = prepare(c, stdout, stderr) //nolint:contextcheck // nothing runs yet
 		}
 	}
 	switch {
-	case errors.Is(err, errEnough):
+	case errors.Is(err, errDone):
 		return 0
 	case err != nil:
 		for line := range strings.Lines(err.Error()) {

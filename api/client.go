@@ -232,7 +232,7 @@ func (e Endpoint) path(ids ...string) (string, error) {
 // get makes a call that is answered in JSON.
 func get[T any](ctx context.Context, c *Client, endpoint Endpoint, ids []string, decode func([]byte) (T, error)) (T, error) {
 	var result T
-	err := c.call(ctx, endpoint, ids, "application/json", func(a *answer) *Error {
+	err := c.call(ctx, endpoint, ids, "application/json", func(a *response) *Error {
 		if looksLikeHTML(a) {
 			return &Error{Kind: KindContentType}
 		}
@@ -254,7 +254,7 @@ func get[T any](ctx context.Context, c *Client, endpoint Endpoint, ids []string,
 // page makes a call that is answered in an exposition format.
 func (c *Client) page(ctx context.Context, endpoint Endpoint, ids ...string) (*Page, error) {
 	var page *Page
-	err := c.call(ctx, endpoint, ids, "text/plain", func(a *answer) *Error {
+	err := c.call(ctx, endpoint, ids, "text/plain", func(a *response) *Error {
 		contentType := a.header.Get("Content-Type")
 		if contentType == "" {
 			contentType = "text/plain"
@@ -283,7 +283,7 @@ func (c *Client) page(ctx context.Context, endpoint Endpoint, ids ...string) (*P
 
 // looksLikeHTML holds for every HTML and XML document, and for no answer of the
 // API: neither JSON nor metrics begin like that.
-func looksLikeHTML(a *answer) bool {
+func looksLikeHTML(a *response) bool {
 	mediaType, _, _ := mime.ParseMediaType(a.header.Get("Content-Type"))
 	return mediaType == "text/html" || bytes.HasPrefix(trimSpace(a.body), []byte("<"))
 }
@@ -300,8 +300,8 @@ func trimSpace(body []byte) []byte {
 	return bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\uFEFF")), " \t\r\n")
 }
 
-// answer is what one request was answered with, redirects excluded.
-type answer struct {
+// response is what one request was answered with, redirects excluded.
+type response struct {
 	status     int
 	header     http.Header
 	body       []byte
@@ -313,11 +313,11 @@ type answer struct {
 type request struct {
 	endpoint Endpoint
 	accept   string
-	decode   func(*answer) *Error // of a status of 200; keeps the result if it is good
+	decode   func(*response) *Error // of a status of 200; keeps the result if it is good
 }
 
 // call makes a call, and adds advice to its error.
-func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*answer) *Error) error {
+func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*response) *Error) error {
 	failure := c.attempts(ctx, endpoint, ids, accept, decode)
 	if failure == nil {
 		return nil
@@ -329,7 +329,7 @@ func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, acce
 }
 
 // attempts makes a call: attempts, with what comes between them. Its errors are its own.
-func (c *Client) attempts(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*answer) *Error) *Error {
+func (c *Client) attempts(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*response) *Error) *Error {
 	path, err := endpoint.path(ids...)
 	if err != nil {
 		return asError(err, endpoint, KindBadRequest)

@@ -220,7 +220,7 @@ func statusKind(status int) ErrorKind {
 }
 
 // statusError describes an answer whose status is not 200.
-func statusError(a *answer) *Error {
+func statusError(a *response) *Error {
 	e := &Error{Kind: statusKind(a.status), StatusCode: a.status}
 	var envelope envelope
 	switch {

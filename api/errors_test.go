@@ -312,7 +312,7 @@ func FuzzErrorText(f *testing.F) {
 	f.Add([]byte("\x1b[2J"+testSecret), "", testSecret)
 	f.Add([]byte(`{"error":"\u001b`+`\ud800"}`), "application/json", "\xff")
 	f.Fuzz(func(t *testing.T, body []byte, contentType, requestID string) {
-		e := statusError(&answer{status: 400, body: body, header: http.Header{"Content-Type": {contentType}, "X-Request-Id": {requestID}}})
+		e := statusError(&response{status: 400, body: body, header: http.Header{"Content-Type": {contentType}, "X-Request-Id": {requestID}}})
 		e.bound(Credentials{testKeyID, testSecret})
 		text := e.Error()
 		if strings.Contains(text, testSecret) {

@@ -86,7 +86,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 	}
 	defer resp.Body.Close()
 	code = resp.StatusCode
-	a := &answer{status: code, header: resp.Header, receivedAt: time.Now()}
+	a := &response{status: code, header: resp.Header, receivedAt: time.Now()}
 
 	if code == http.StatusTooManyRequests {
 		asked, given := refusalDelay(resp.Header, a.receivedAt)

@@ -26,8 +26,8 @@ func mix(h uint64) uint64 {
 // unit maps a hash into [0,1).
 func unit(h uint64) float64 { return float64(h>>11) / (1 << 53) }
 
-// pick returns one of some words that commas separate.
-func pick(words string, h uint64) string {
+// choose returns one of some words that commas separate.
+func choose(words string, h uint64) string {
 	of := strings.Split(words, ",")
 	return of[h%uint64(len(of))]
 }

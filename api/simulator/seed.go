@@ -35,22 +35,22 @@ func (c *Config) member(index int) *service {
 	v := &service{
 		id: uuid(key), key: key, index: index, primary: true, version: "18", haType: defaultHAType,
 		provider: aws,
-		region:   pick(fleetRegions, hash(key, "region")),
-		size:     pick(fleetSizes, hash(key, "size")),
+		region:   choose(fleetRegions, hash(key, "region")),
+		size:     choose(fleetSizes, hash(key, "size")),
 	}
 	if index%12 == 6 {
 		v.provider = gcp
-		v.region, v.size = pick(fleetRegionsGCP, hash(key, "region")), pick(fleetSizesGCP, hash(key, "size"))
+		v.region, v.size = choose(fleetRegionsGCP, hash(key, "region")), choose(fleetSizesGCP, hash(key, "size"))
 	}
 	if first := strings.Split(fleetNames, ","); index < len(first) {
 		v.name, v.region, _ = strings.Cut(first[index], "=")
 	} else {
 		h := hash(key, "name")
-		qualifier := pick(fleetQualifiers, h>>20)
+		qualifier := choose(fleetQualifiers, h>>20)
 		if qualifier == "" {
 			qualifier, _, _ = strings.Cut(v.region, "-")
 		}
-		v.name = fmt.Sprintf("%s-%s-%d", pick(fleetSubjects, h), qualifier, index)
+		v.name = fmt.Sprintf("%s-%s-%d", choose(fleetSubjects, h), qualifier, index)
 	}
 	if hash(key, "version")%4 == 0 {
 		v.version = "17"
@@ -66,9 +66,9 @@ func (c *Config) member(index int) *service {
 	case 1:
 		v.tags = []Tag{{Key: "Environment", Value: "production"}}
 	case 2:
-		v.tags = []Tag{{Key: "Environment", Value: "staging"}, {Key: "team", Value: pick(fleetTeams, hash(key, "team"))}}
+		v.tags = []Tag{{Key: "Environment", Value: "staging"}, {Key: "team", Value: choose(fleetTeams, hash(key, "team"))}}
 	case 3:
-		v.tags = []Tag{{Key: "Environment", Value: "production"}, {Key: "team", Value: pick(fleetTeams, hash(key, "team"))}, {Key: "pii"}}
+		v.tags = []Tag{{Key: "Environment", Value: "production"}, {Key: "team", Value: choose(fleetTeams, hash(key, "team"))}, {Key: "pii"}}
 	}
 	v.createdAt = c.Epoch.Add(-24*time.Hour - time.Duration(unit(hash(key, "created"))*400*24*float64(time.Hour))).Truncate(time.Second)
 	if index%5 == 4 { // a read replica of the one before, which is never a replica itself

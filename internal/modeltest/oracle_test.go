@@ -359,8 +359,8 @@ func (o *oracle) name(id string) string {
 	return ""
 }
 
-// mute tells whether no service can have metrics.
-func (o *oracle) mute() bool {
+// noMetrics tells whether no service can have metrics.
+func (o *oracle) noMetrics() bool {
 	for _, s := range o.services {
 		if s.state != "creating" && s.state != "deleting" {
 			return false
@@ -377,7 +377,7 @@ func (o *oracle) status(service string) string {
 	}
 	if service == "" {
 		switch {
-		case o.mute() && o.listOK, !o.measuredAt.IsZero() && time.Since(o.measuredAt) < maxAge:
+		case o.noMetrics() && o.listOK, !o.measuredAt.IsZero() && time.Since(o.measuredAt) < maxAge:
 			return served
 		}
 		return unavailable
@@ -405,7 +405,7 @@ func (o *oracle) allUp() bool {
 		return false
 	case o.latest.call != "" && !o.refused:
 		return o.pageOK
-	case o.mute():
+	case o.noMetrics():
 		return true
 	}
 	for id := range o.measured {
