@@ -147,8 +147,8 @@ func TestFlagsExist(t *testing.T) {
 }
 
 // TestProbes runs the very commands of a pod's probes against an exporter with
-// every kind of web configuration. None has a password or a client certificate
-// to show, as kubelet has none.
+// every kind of web configuration. None has a password to show, as kubelet has none;
+// where clients must have a certificate, readiness is asked for with the server's own.
 func TestProbes(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("not for probes"), bcrypt.MinCost)
 	if err != nil {
@@ -159,12 +159,14 @@ func TestProbes(t *testing.T) {
 		mutual = "tls_server_config: {cert_file: tls.crt, key_file: tls.key, client_ca_file: tls.crt, client_auth_type: RequireAndVerifyClientCert}\n"
 	)
 	password := "basic_auth_users: {scrape: '" + string(hash) + "'}\n"
-	for _, test := range []struct{ name, config string }{
-		{"plain", ""},
-		{"password", password},
-		{"TLS", tls},
-		{"TLS and password", tls + password},
-		{"client certificates", mutual},
+	values := values["replicas-tls"]
+	withCert := strings.Replace(values, "tls: true}", "tls: true, probeCert: tls.crt, probeKey: tls.key}", 1)
+	for _, test := range []struct{ name, config, values string }{
+		{"plain", "", values},
+		{"password", password, values},
+		{"TLS", tls, values},
+		{"TLS and password", tls + password, values},
+		{"client certificates", mutual, withCert},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -174,7 +176,7 @@ func TestProbes(t *testing.T) {
 			}
 			address, stop := startDemo(t, "--web.config.file="+filepath.Join(dir, "web-config.yml"))
 
-			c := workloads(decode(t, template(t, values["replicas-tls"])))[0].exporters()[0]
+			c := workloads(decode(t, template(t, test.values)))[0].exporters()[0]
 			probe := func(p *core.Probe) ([]byte, error) {
 				command := slices.Clone(p.Exec.Command)
 				for i := range command {
