@@ -51,18 +51,6 @@ func checkGenerated(t *testing.T, file, name, want string) {
 	}
 }
 
-// cell makes text fit for a cell of a table.
-func cell(text string) string {
-	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", ">", "&gt;").Replace(text)
-}
-
-func code(text string) string {
-	if text == "" {
-		return ""
-	}
-	return "`" + strings.ReplaceAll(text, "|", `\|`) + "`"
-}
-
 func TestDocsSettings(t *testing.T) {
 	checkGenerated(t, "docs/flags.md", "flags", config.FlagTables())
 	checkGenerated(t, "docs/configuration.md", "configuration", config.KeyTables())
@@ -138,9 +126,9 @@ func TestDocsMetrics(t *testing.T) {
 		}
 		cells := make([]string, 0, len(labels))
 		for _, l := range slices.Sorted(maps.Keys(labels)) {
-			cells = append(cells, code(l))
+			cells = append(cells, config.Code(l))
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(name), strings.ToLower(f.GetType().String()), strings.Join(cells, ", "), cell(f.GetHelp()))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", config.Code(name), strings.ToLower(f.GetType().String()), strings.Join(cells, ", "), config.Cell(f.GetHelp()))
 	}
 	b.WriteString("\n")
 	checkGenerated(t, "docs/metrics.md", "metrics", b.String())

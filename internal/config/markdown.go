@@ -27,14 +27,14 @@ func flagTable(b *strings.Builder, settings []Setting) {
 	for _, s := range settings {
 		flag, variables := "", s.Variables()
 		if s.Flag != "" {
-			flag = code("--" + s.Flag)
+			flag = Code("--" + s.Flag)
 		} else if s.Env == "" {
 			continue
 		}
 		for i, v := range variables {
-			variables[i] = code(v)
+			variables[i] = Code(v)
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", flag, code(s.Default), cell(s.Help), strings.Join(variables, ", "))
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", flag, Code(s.Default), Cell(s.Help), strings.Join(variables, ", "))
 	}
 }
 
@@ -44,7 +44,7 @@ func KeyTables() string {
 	table := func(title string, rows [][4]string) {
 		fmt.Fprintf(&b, "\n%s\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n", title)
 		for _, row := range rows {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(row[0]), row[1], row[2], row[3])
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", Code(row[0]), row[1], row[2], row[3])
 		}
 	}
 	table("At the top:", [][4]string{
@@ -83,24 +83,25 @@ func KeyTables() string {
 			kind = "file name"
 		}
 		if s.Flag != "" && s.Flag != "api.organization-id" {
-			without = code("--" + s.Flag)
+			without = Code("--" + s.Flag)
 		}
-		rows = append(rows, [4]string{s.Key, kind, without, cell(meaning)})
+		rows = append(rows, [4]string{s.Key, kind, without, Cell(meaning)})
 	}
 	table("In each of `organizations`:", append(rows,
-		[4]string{"services", "mapping", "top-level " + code("services"), "Which services to export, instead of the top-level selection."},
+		[4]string{"services", "mapping", "top-level " + Code("services"), "Which services to export, instead of the top-level selection."},
 		[4]string{"metric_relabel_configs", "list of rules", "none", "More rules, after the top-level ones."},
 	))
 	b.WriteString("\n")
 	return b.String()
 }
 
-// cell makes text fit for a cell of a table.
-func cell(text string) string {
+// Cell makes text fit for a cell of a Markdown table.
+func Cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-func code(text string) string {
+// Code returns text as code in a cell of a Markdown table, and nothing for none.
+func Code(text string) string {
 	if text == "" {
 		return ""
 	}
