@@ -42,6 +42,8 @@ const (
 	EndpointServices            Endpoint = "services"
 	EndpointService             Endpoint = "service"
 	EndpointServiceConfig       Endpoint = "service_config"
+	EndpointBackups             Endpoint = "service_backups"
+	EndpointQuotas              Endpoint = "quotas"
 	EndpointOrganizationMetrics Endpoint = "organization_metrics"
 	EndpointServiceMetrics      Endpoint = "service_metrics"
 )
@@ -195,6 +197,16 @@ func (c *Client) ServiceConfig(ctx context.Context, org, id string) (ServiceConf
 	return get(ctx, c, EndpointServiceConfig, []string{org, id}, decodeServiceConfig)
 }
 
+// Backups returns what upstream tells of a service's backups.
+func (c *Client) Backups(ctx context.Context, org, id string) (Backups, error) {
+	return get(ctx, c, EndpointBackups, []string{org, id}, decodeBackups)
+}
+
+// Quotas lists the quotas of an organization that apply to it.
+func (c *Client) Quotas(ctx context.Context, org string) ([]Quota, error) {
+	return get(ctx, c, EndpointQuotas, []string{org}, decodeQuotas)
+}
+
 // OrganizationMetrics returns the metrics of every service of an organization, of
 // which upstream includes 100 at most.
 func (c *Client) OrganizationMetrics(ctx context.Context, org string) (*Page, error) {
@@ -206,7 +218,7 @@ func (c *Client) ServiceMetrics(ctx context.Context, org, id string) (*Page, err
 	return c.page(ctx, EndpointServiceMetrics, org, id)
 }
 
-// path returns the escaped path of an endpoint for an organization's id and a
+// path returns the escaped path, and query, of an endpoint for an organization's id and a
 // service's id, as far as the endpoint has them.
 func (e Endpoint) path(ids ...string) (string, error) {
 	names := [...]string{"organization", "service"}
@@ -223,6 +235,8 @@ func (e Endpoint) path(ids ...string) (string, error) {
 		EndpointServices:            "/v1/organizations/%s/postgres",
 		EndpointService:             "/v1/organizations/%s/postgres/%s",
 		EndpointServiceConfig:       "/v1/organizations/%s/postgres/%s/config",
+		EndpointBackups:             "/v1/organizations/%s/postgres/%s/backups?limit=1", // newest first
+		EndpointQuotas:              "/v1/organizations/%s/quotas",
 		EndpointOrganizationMetrics: "/v1/organizations/%s/postgres/prometheus",
 		EndpointServiceMetrics:      "/v1/organizations/%s/postgres/%s/prometheus",
 	}

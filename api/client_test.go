@@ -136,17 +136,19 @@ func TestCalls(t *testing.T) {
 	page := "# TYPE a gauge\na 1\n"
 	answers := map[string]string{
 		base: `{"status":200,"requestId":"r","result":[{"id":"o","name":"Org","createdAt":"2026-05-25T16:42:16Z"}]}`,
-		base + "/ca04%20%C3%BC%252f%3F%23/postgres":                   `{"status":200,"requestId":"r","result":[{"id":"pg;1","name":"n"}]}`,
-		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1":            `{"status":200,"requestId":"r","result":{"id":"pg;1","name":"n","hostname":"h"}}`,
-		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1/config":     `{"status":200,"requestId":"r","result":{"pgConfig":{"a":1},"pgBouncerConfig":{}}}`,
-		base + "/ca04%20%C3%BC%252f%3F%23/postgres/prometheus":        page,
-		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1/prometheus": page,
+		base + "/ca04%20%C3%BC%252f%3F%23/postgres":                        `{"status":200,"requestId":"r","result":[{"id":"pg;1","name":"n"}]}`,
+		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1":                 `{"status":200,"requestId":"r","result":{"id":"pg;1","name":"n","hostname":"h"}}`,
+		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1/config":          `{"status":200,"requestId":"r","result":{"pgConfig":{"a":1},"pgBouncerConfig":{}}}`,
+		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1/backups?limit=1": `{"status":200,"requestId":"r","limit":1,"totalCount":null,"result":[{"key":"k","lastModified":"2026-05-25T16:42:16Z"}]}`,
+		base + "/ca04%20%C3%BC%252f%3F%23/quotas":                          `{"status":200,"requestId":"r","result":[{"quotaCode":"q","value":3}]}`,
+		base + "/ca04%20%C3%BC%252f%3F%23/postgres/prometheus":             page,
+		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1/prometheus":      page,
 	}
 	for _, prefix := range []string{"", "/", "/some/prefix", "/some%20prefix%2F/"} {
 		t.Run("prefix "+prefix, func(t *testing.T) {
 			var asked record
 			server := newServer(t, func(w http.ResponseWriter, r *http.Request) {
-				path, found := strings.CutPrefix(r.URL.EscapedPath(), strings.TrimSuffix(prefix, "/"))
+				path, found := strings.CutPrefix(r.URL.RequestURI(), strings.TrimSuffix(prefix, "/"))
 				answer, known := answers[path]
 				if !found || !known {
 					t.Errorf("request for %s", r.URL)
@@ -198,6 +200,14 @@ func TestCalls(t *testing.T) {
 			if diff := cmp.Diff(ServiceConfig{Postgres: map[string]string{"a": "1"}, PgBouncer: map[string]string{}}, config); err != nil || diff != "" {
 				t.Error(err, diff)
 			}
+			backups, err := c.Backups(ctx, org, pg)
+			if diff := cmp.Diff(Backups{Latest: at}, backups); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
+			quotas, err := c.Quotas(ctx, org)
+			if diff := cmp.Diff([]Quota{{Code: "q", Limit: 3}}, quotas); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
 			before := time.Now()
 			for _, get := range []func() (*Page, error){
 				func() (*Page, error) { return c.OrganizationMetrics(ctx, org) },
@@ -218,9 +228,9 @@ func TestCalls(t *testing.T) {
 				t.Errorf("asked for %q", got)
 			}
 			seen.check(t, "organizations 200 ok", "services 200 ok", "service 200 ok",
-				"service_config 200 ok", "organization_metrics 200 ok", "service_metrics 200 ok")
-			if used := c.budget.Usage().Used; used != 6 || waits != 6 {
-				t.Errorf("%d slots used and %d waits told, want 6", used, waits)
+				"service_config 200 ok", "service_backups 200 ok", "quotas 200 ok", "organization_metrics 200 ok", "service_metrics 200 ok")
+			if used := c.budget.Usage().Used; used != 8 || waits != 8 {
+				t.Errorf("%d slots used and %d waits told, want 8", used, waits)
 			}
 		})
 	}

@@ -114,6 +114,12 @@ func (e *Error) Error() string {
 // Unwrap returns Err.
 func (e *Error) Unwrap() error { return e.Err }
 
+// NotOffered tells whether upstream does not have the call, or not for this key: it has
+// more of them over time, and some need permissions of their own.
+func (e *Error) NotOffered() bool {
+	return e.Kind == KindForbidden || e.Kind == KindNotFound || e.StatusCode == http.StatusNotImplemented
+}
+
 // explain returns what happened and what can be done about it.
 func (e *Error) explain() (what, remedy string) {
 	switch e.Kind {
@@ -125,7 +131,7 @@ func (e *Error) explain() (what, remedy string) {
 		switch e.Endpoint {
 		case EndpointOrganizations:
 			what = "no such path"
-		case EndpointServices, EndpointOrganizationMetrics:
+		case EndpointServices, EndpointOrganizationMetrics, EndpointQuotas:
 			what = "organization unknown to this API key"
 		default:
 			what = "organization or service unknown to this API key"
@@ -192,6 +198,10 @@ func (e Endpoint) operation() string {
 		return "get service"
 	case EndpointServiceConfig:
 		return "get service config"
+	case EndpointBackups:
+		return "get service backups"
+	case EndpointQuotas:
+		return "list quotas"
 	case EndpointOrganizationMetrics:
 		return "get organization metrics"
 	case EndpointServiceMetrics:

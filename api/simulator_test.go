@@ -58,10 +58,18 @@ func TestSimulatedUpstream(t *testing.T) {
 		if err != nil || config.Postgres["max_connections"] == "" {
 			t.Errorf("config %+v, error %v", config, err)
 		}
+		backups, err := c.Backups(ctx, org, s.ID)
+		if err != nil || backups.Latest.IsZero() != detail.EarliestRestoreTime.IsZero() || detail.EarliestRestoreTime.After(backups.Latest) {
+			t.Errorf("backups %+v, restores from %s, error %v", backups, detail.EarliestRestoreTime, err)
+		}
 		page, err := c.ServiceMetrics(ctx, org, s.ID)
 		if err != nil || !strings.Contains(string(page.Body), s.ID) || page.Date.IsZero() {
 			t.Errorf("page %+v, error %v", page, err)
 		}
+	}
+	quotas, err := c.Quotas(ctx, org)
+	if err != nil || len(quotas) == 0 {
+		t.Errorf("quotas %+v, error %v", quotas, err)
 	}
 	page, err := c.OrganizationMetrics(ctx, org)
 	if err != nil || !strings.HasPrefix(page.ContentType, "text/plain") {

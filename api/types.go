@@ -37,13 +37,28 @@ type Tag struct {
 // ServiceDetail is what upstream tells of a single service beyond the list.
 type ServiceDetail struct {
 	Service
-	Hostname string
+	Hostname            string
+	EarliestRestoreTime time.Time // zero when not given
 }
 
 // ServiceConfig holds the settings of a service that were set by the user, by
 // name. Upstream gives some values as strings and some as numbers; here all are
 // texts, as upstream wrote them.
 type ServiceConfig struct{ Postgres, PgBouncer map[string]string }
+
+// Backups is what upstream tells of the base backups of a service that it retains.
+// Of those that failed it tells nothing.
+type Backups struct {
+	Latest time.Time // when the newest was written last, zero when there is none
+	Total  *int      // nil when not given
+}
+
+// Quota is a limit that upstream sets to an organization.
+type Quota struct {
+	Code  string // such as postgres-services-per-organization
+	Limit float64
+	Usage *float64 // nil when not given; may exceed Limit
+}
 
 // Page is an answer in Prometheus' text or the OpenMetrics format, not parsed.
 type Page struct {
@@ -89,6 +104,7 @@ type wireService struct {
 	State           wireText   `json:"state"`
 	CreatedAt       wireTime   `json:"createdAt"`
 	Hostname        wireText   `json:"hostname"`
+	EarliestRestore wireTime   `json:"earliestRestoreTime"`
 }
 
 type wireTag struct {
@@ -181,7 +197,58 @@ func decodeService(body []byte, id string) (ServiceDetail, error) {
 	if !strings.EqualFold(s.ID, id) {
 		return ServiceDetail{}, errors.New("response is about another service")
 	}
-	return ServiceDetail{Service: s, Hostname: string(w.Hostname)}, nil
+	return ServiceDetail{Service: s, Hostname: string(w.Hostname), EarliestRestoreTime: time.Time(w.EarliestRestore)}, nil
+}
+
+func decodeBackups(body []byte) (Backups, error) {
+	type backup struct {
+		LastModified wireTime `json:"lastModified"`
+	}
+	times, err := decodeList(body, func(w backup) (time.Time, error) {
+		t := time.Time(w.LastModified)
+		if t.IsZero() {
+			return t, errors.New("lastModified is not a time")
+		}
+		return t, nil
+	})
+	if err != nil {
+		return Backups{}, err
+	}
+	var b Backups
+	for _, t := range times {
+		if t.After(b.Latest) {
+			b.Latest = t
+		}
+	}
+	var w struct {
+		Total json.RawMessage `json:"totalCount"` // beside the result
+	}
+	if err := json.Unmarshal(body, &w); err != nil {
+		return Backups{}, err
+	}
+	// Upstream does not guarantee the total: what makes no sense is not given.
+	var total *int
+	if json.Unmarshal(w.Total, &total) == nil && total != nil && *total >= 0 {
+		b.Total = total
+	}
+	return b, nil
+}
+
+func decodeQuotas(body []byte) ([]Quota, error) {
+	type quota struct {
+		Code  wireText `json:"quotaCode"`
+		Limit *float64 `json:"value"`
+		Usage *float64 `json:"usage"`
+	}
+	return decodeList(body, func(w quota) (Quota, error) {
+		switch {
+		case w.Code == "":
+			return Quota{}, errors.New("quotaCode is missing")
+		case w.Limit == nil:
+			return Quota{}, fmt.Errorf("value of %q is missing", w.Code)
+		}
+		return Quota{Code: string(w.Code), Limit: *w.Limit, Usage: w.Usage}, nil
+	})
 }
 
 func decodeServiceConfig(body []byte) (ServiceConfig, error) {

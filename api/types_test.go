@@ -84,6 +84,8 @@ func TestDecodeErrors(t *testing.T) {
 	organizations := func(b []byte) error { _, err := decodeOrganizations(b); return err }
 	service := func(b []byte) error { _, err := decodeService(b, "a"); return err }
 	config := func(b []byte) error { _, err := decodeServiceConfig(b); return err }
+	backups := func(b []byte) error { _, err := decodeBackups(b); return err }
+	quotas := func(b []byte) error { _, err := decodeQuotas(b); return err }
 	for _, c := range []struct {
 		name   string
 		decode func([]byte) error
@@ -122,6 +124,10 @@ func TestDecodeErrors(t *testing.T) {
 		{"config null", config, `{"result":null}`, "result is missing"},
 		{"config a list", config, `{"result":{"pgConfig":[]}}`, "json: cannot unmarshal array into Go struct field .pgConfig of type map[string]*api.wireText"},
 		{"config nothing set", config, `{"result":{}}`, ""},
+		{"backups null", backups, `{"result":null}`, "result is missing"},
+		{"backup without time", backups, `{"result":[{"key":"a"}]}`, "element 0: lastModified is not a time"},
+		{"quota without code", quotas, `{"result":[{"value":1}]}`, "element 0: quotaCode is missing"},
+		{"quota without limit", quotas, `{"result":[{"quotaCode":"a"}]}`, `element 0: value of "a" is missing`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := ""
@@ -143,6 +149,38 @@ func TestDecodeServiceConfig(t *testing.T) {
 		Postgres:  map[string]string{"max_connections": "500", "work_mem": "4MB", "jit": "false", "random_page_cost": "1.10"},
 		PgBouncer: map[string]string{"default_pool_size": "16"},
 	}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Error(err, diff)
+	}
+}
+
+func TestDecodeBackups(t *testing.T) {
+	latest := time.Date(2026, 11, 25, 2, 14, 9, 0, time.UTC)
+	two, none := 2, 0
+	const list = `"result":[{"key":"a","lastModified":"2026-11-25T02:14:09Z"},{"key":"b","lastModified":"2026-11-24T02:13:40Z"}]`
+	for body, want := range map[string]Backups{
+		`{"totalCount":2,` + list + `}`:      {Latest: latest, Total: &two},
+		`{"totalCount":null,` + list + `}`:   {Latest: latest},
+		`{"totalCount":-1,` + list + `}`:     {Latest: latest},
+		`{"totalCount":"many",` + list + `}`: {Latest: latest},
+		`{` + list + `}`:                     {Latest: latest},
+		`{"totalCount":0,"result":[]}`:       {Total: &none},
+		`{"result":[]}`:                      {},
+	} {
+		got, err := decodeBackups([]byte(body))
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Error(body, err, diff)
+		}
+	}
+}
+
+func TestDecodeQuotas(t *testing.T) {
+	got, err := decodeQuotas([]byte(`{"result":[
+		{"quotaCode":"postgres-services-per-organization","name":"n","scope":"organization","value":20,"usage":23,"adjustable":true},
+		{"quotaCode":"replicas-per-warehouse","value":0},
+		{"quotaCode":"new","value":1e12,"usage":null}]}`))
+	usage := 23.0
+	want := []Quota{{"postgres-services-per-organization", 20, &usage}, {"replicas-per-warehouse", 0, nil}, {"new", 1e12, nil}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Error(err, diff)
 	}

@@ -46,7 +46,7 @@ func (a advice) Advise(e *api.Error) string {
 		switch e.Endpoint {
 		case api.EndpointOrganizations:
 			return "check " + a.url
-		case api.EndpointServices, api.EndpointOrganizationMetrics:
+		case api.EndpointServices, api.EndpointOrganizationMetrics, api.EndpointQuotas:
 			return "check " + a.organization
 		}
 		return "check " + a.organization + ", and whether the service still exists"
