@@ -118,7 +118,7 @@ func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.O
 		return r.err // the service has gone in the meantime
 	}
 	s := p.service(id)
-	parser := cmp.Or(s.parser, exposition.NewParser(""))
+	parser := cmp.Or(s.parser, st.parser.Like())
 	page, err := p.parse(parser, r)
 	if err == nil && len(page.Groups) == 0 && s.mustHaveMetrics(now) {
 		err = &refusedError{"empty", "the service's metrics page is empty although the service is running; keeping the last good page"}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"math/bits"
-	"sync"
 
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/zstd"
@@ -26,34 +25,29 @@ func gzipTrailer(crc uint32, size int64) []byte {
 	return binary.LittleEndian.AppendUint32(b, uint32(size))
 }
 
-// pool keeps a few compressors that are not in use. Those of a [sync.Pool] would be
-// gone by the next scrape, many seconds later. Its zero value is ready for use; it
-// is safe for concurrent use.
-type pool[T any] struct {
-	mu   sync.Mutex
-	idle []*T
-}
-
-// mostIdle is how many compressors are kept: more are in use only where many scrapers
-// ask at once for pages that have just changed.
+// mostIdle is how many compressors of a kind are kept for the next page: more are in use
+// only where many scrapers ask at once for pages that have just changed. Those of a
+// [sync.Pool] would be gone by the next scrape, many seconds later.
 const mostIdle = 2
 
-func (p *pool[T]) get(newT func() *T) *T {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.idle) - 1; n >= 0 {
-		c := p.idle[n]
-		p.idle = p.idle[:n]
+// takeIdle returns one that is not in use, or else a new one.
+func takeIdle[T any](e *Encoder, idle *[]*T, newT func() *T) *T {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if n := len(*idle) - 1; n >= 0 {
+		c := (*idle)[n]
+		*idle = (*idle)[:n]
 		return c
 	}
 	return newT()
 }
 
-func (p *pool[T]) put(c *T) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.idle) < mostIdle {
-		p.idle = append(p.idle, c)
+// giveBack keeps one that is not in use any more.
+func giveBack[T any](e *Encoder, idle *[]*T, c *T) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(*idle) < mostIdle {
+		*idle = append(*idle, c)
 	}
 }
 

@@ -23,10 +23,10 @@
 //
 // # Families
 //
-// A page's HELP, TYPE and UNIT lines are read wherever they are; of contradictory ones
-// the first counts. Families that come in pieces are put together. A series that a rule renames is of a family of its new name, with the type
-// and HELP of its old one; a sample of a histogram or summary as long as it keeps its
-// suffix. Where series meet under one name, the first type and HELP stand.
+// HELP, TYPE and UNIT lines are read wherever they are; of contradictory ones the first
+// counts. A series that a rule renames is of a family of its new name, with the type and
+// HELP of its old one; a sample of a histogram or summary as long as it keeps its suffix.
+// Where series meet under one name, the first type and HELP stand.
 //
 // A histogram or summary becomes untyped families, named like its samples and with
 // its HELP, if a bound is no number, or if another family has its name or the name of

@@ -65,9 +65,11 @@ type encoded struct {
 // many a page, for the next one. Its zero value is ready for use; it is safe for
 // concurrent use.
 type Encoder struct {
-	deflaters pool[flate.Writer]
-	zstds     pool[zstd.Encoder]
-	encoded   atomic.Int64
+	encoded atomic.Int64
+
+	mu        sync.Mutex
+	deflaters []*flate.Writer // not in use
+	zstds     []*zstd.Encoder
 }
 
 // Encoded returns how many documents have been encoded. Those that were handed out
@@ -196,33 +198,26 @@ func withoutSums(family []byte, name string) []byte {
 
 // encode compresses what write writes into memory, which does not fail.
 func (e *Encoder) encode(enc Encoding, write func(io.Writer) error) *encoded {
-	var (
-		out     bytes.Buffer
-		encoded = &encoded{}
-	)
+	out, encoded := &bytes.Buffer{}, &encoded{}
+	compress := func(w io.Writer, reset func(io.Writer), finish func() error) {
+		reset(out)
+		encoded.to = w
+		_ = write(encoded)
+		_ = finish()
+		reset(nil) // or it would keep the page
+		encoded.to, encoded.chunks = nil, [][]byte{bytes.Clone(out.Bytes())}
+	}
 	switch enc {
 	case Gzip:
-		w := e.deflaters.get(newDeflater)
-		w.Reset(&out)
-		encoded.to = w
-		_ = write(encoded)
-		_ = w.Flush() // ends at a byte boundary
-		w.Reset(nil)  // or it would keep the page
-		e.deflaters.put(w)
+		w := takeIdle(e, &e.deflaters, newDeflater)
+		compress(w, w.Reset, w.Flush) // which ends at a byte boundary
+		giveBack(e, &e.deflaters, w)
 	case Zstd:
-		w := e.zstds.get(newZstd)
-		w.Reset(&out)
-		encoded.to = w
-		_ = write(encoded)
-		_ = w.Close()
-		w.Reset(nil)
-		e.zstds.put(w)
+		w := takeIdle(e, &e.zstds, newZstd)
+		compress(w, w.Reset, w.Close)
+		giveBack(e, &e.zstds, w)
 	default:
 		_ = write(encoded)
-	}
-	if encoded.to != nil {
-		encoded.to = nil
-		encoded.chunks = [][]byte{bytes.Clone(out.Bytes())}
 	}
 	hash := xxhash.New()
 	for _, c := range encoded.chunks {

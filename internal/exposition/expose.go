@@ -93,11 +93,11 @@ func newLayout(m *Metrics, added []labels.Label, rules *Rules) *layout {
 		return text
 	}
 	for i, s := range m.series {
-		if !s.valid {
+		switch {
+		case !s.valid:
 			dropped.Invalid++
 			continue
-		}
-		if rules.Reserved != nil && rules.Reserved(s.name) {
+		case rules.Reserved != nil && rules.Reserved(s.name):
 			dropped.Reserved++
 			continue
 		}

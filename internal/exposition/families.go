@@ -17,10 +17,8 @@ import (
 // may have neither sum nor count, and the caller may change all families.
 func (d *Document) metricFamilies(openMetrics bool) []*dto.MetricFamily {
 	families := slices.Clone(d.gathered)
-	for i := range families {
-		if openMetrics {
-			families[i] = proto.CloneOf(families[i])
-		}
+	for i := 0; openMetrics && i < len(families); i++ {
+		families[i] = proto.CloneOf(families[i])
 	}
 	for i := range d.families {
 		f := &d.families[i]
@@ -125,8 +123,6 @@ func (d *Document) compositeFamily(f *placedFamily, onlyBuckets bool) *dto.Metri
 			return nil
 		}
 		mf.Metric = append(mf.Metric, m)
-	}
-	for _, m := range mf.Metric {
 		if m.Histogram != nil && (m.Histogram.SampleSum == nil) != (mf.Metric[0].Histogram.SampleSum == nil) {
 			return nil
 		}

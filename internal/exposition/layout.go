@@ -91,11 +91,11 @@ func arrange(places []place) *layout {
 			f.take(&places[n].family)
 			n++
 		}
+		add := l.addSimple
 		if f.composite() {
-			l.families = append(l.families, placedFamily{f, l.addComposite(places[:n])})
-		} else {
-			l.families = append(l.families, placedFamily{f, l.addSimple(places[:n])})
+			add = l.addComposite
 		}
+		l.families = append(l.families, placedFamily{f, add(places[:n])})
 		places = places[n:]
 	}
 	l.families = slices.Clip(l.families)

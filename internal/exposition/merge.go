@@ -38,9 +38,9 @@ func NewDocument(families []*dto.MetricFamily) *Document {
 // Merge joins blocks into one document. Families are sorted by name; within a family
 // series are in the order of the parts, and within a part in the order of the block.
 // Of the same series the first one counts; so do the first type, HELP and UNIT that
-// are known of a family. A family that is composite in one part and something else in another, or
-// whose samples' names are taken by other families, becomes untyped families of its
-// samples' names, as it does within a block.
+// are known of a family. A family that is composite in one part and something else in
+// another, or whose samples' names are taken by other families, becomes untyped families
+// of its samples' names, as it does within a block.
 //
 // It is a pure function; last, which may be nil, is one of its earlier results, of
 // which as much is used again as is the same. If all is the same, that is last

@@ -169,11 +169,9 @@ func withKnownTypes(body []byte) ([]byte, int) {
 // knownType returns the word of the text format that is nearest to what a TYPE line
 // says.
 func knownType(word string) string {
-	switch known := strings.ToLower(word); known {
-	case "counter", "gauge", "histogram", "summary", "untyped":
-		return known
-	case "info", "stateset":
-		return "gauge"
+	switch t := textType(model.MetricType(strings.ToLower(word))); t {
+	case model.MetricTypeCounter, model.MetricTypeGauge, model.MetricTypeHistogram, model.MetricTypeSummary:
+		return string(t)
 	}
 	return "untyped"
 }

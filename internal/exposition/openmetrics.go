@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -88,13 +89,11 @@ func foldCreated(mf, created *dto.MetricFamily) bool {
 		seconds, part := math.Modf(v)
 		times[pairsText(c.GetLabel())] = timestamppb.New(time.Unix(int64(seconds), int64(math.Round(part*1e3))*1e6))
 	}
-	found := 0
+	orphans := maps.Clone(times)
 	for _, m := range mf.GetMetric() {
-		if times[pairsText(m.GetLabel())] != nil {
-			found++
-		}
+		delete(orphans, pairsText(m.GetLabel()))
 	}
-	if found < len(times) {
+	if len(orphans) > 0 {
 		return false
 	}
 	for _, m := range mf.GetMetric() {

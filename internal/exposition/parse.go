@@ -49,16 +49,31 @@ type Parser struct {
 	label string // by which pages are divided, or ""
 
 	openMetrics bool
-	series      map[string]*series  // of the last page, by text
-	comments    string              // of the last page
-	families    *map[string]*family // that they stand for
+	series      map[string]*series // of the last page, by text
+	metadata    *metadata          // of the last page
+	shared      **metadata         // of the latest page of this parser and of those like it
 	last        map[string]*Metrics
+}
+
+// metadata is the comments of a page, and what they say. Immutable.
+type metadata struct {
+	comments string
+	families *map[string]*family
 }
 
 // NewParser returns a parser that divides pages by the value of a label. If that is
 // "", all of a page is one group, called "".
 func NewParser(label string) *Parser {
-	return &Parser{label: label, series: make(map[string]*series)}
+	none := &metadata{families: &map[string]*family{}}
+	return &Parser{label: label, series: make(map[string]*series), metadata: none, shared: &none}
+}
+
+// Like returns a parser of another page, all of which is one group. The metadata that
+// the two pages have in common is kept in memory once.
+func (p *Parser) Like() *Parser {
+	like := NewParser("")
+	like.shared = p.shared
+	return like
 }
 
 // Forget drops what is remembered of the last page. No answer depends on it.
@@ -135,15 +150,10 @@ func (p *Parser) readKnown(body []byte) map[string]*Metrics {
 		return nil
 	}
 	groups := make(map[string]*Metrics, len(p.last))
-	comments := p.comments
+	comments := p.metadata.comments
 	for len(body) > 0 {
-		line := body
-		if n := bytes.IndexByte(body, '\n'); n >= 0 {
-			line, body = body[:n], body[n+1:]
-		} else {
-			body = nil
-		}
-		if len(line) == 0 {
+		var line []byte
+		if line, body, _ = bytes.Cut(body, []byte{'\n'}); len(line) == 0 {
 			continue
 		}
 		if line[0] == '#' {
@@ -273,11 +283,23 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 			f.typ = textType(f.typ)
 		}
 	}
-	if p.families == nil || !maps.EqualFunc(meta, *p.families, sameFamily) {
-		p.families = &meta
-	}
-	p.comments = comments.String()
+	p.setMetadata(comments.String(), meta)
 	return groups, nil
+}
+
+// setMetadata remembers what a page says in comments, and uses what is the same again.
+func (p *Parser) setMetadata(comments string, families map[string]*family) {
+	next := &metadata{comments, &families}
+	for _, known := range []*metadata{*p.shared, p.metadata} {
+		if !maps.EqualFunc(families, *known.families, sameFamily) {
+			continue
+		}
+		next.families = known.families
+		if comments == known.comments {
+			next = known
+		}
+	}
+	p.metadata, *p.shared = next, next
 }
 
 // maxSeries is how long the name and labels of a series can be: label sets panic at
@@ -344,10 +366,8 @@ func readExemplar(parser textparse.Parser) *dto.Exemplar {
 	if e.HasTs {
 		x.Timestamp = timestamppb.New(model.Time(e.Ts).Time())
 	}
-	if _, twice := e.Labels.HasDuplicateLabelNames(); twice {
-		return nil
-	}
-	valid := true
+	_, twice := e.Labels.HasDuplicateLabelNames()
+	valid := !twice
 	e.Labels.Range(func(l labels.Label) {
 		// The parser leaves escapes in.
 		name, value := unescape(l.Name), unescape(l.Value)
@@ -373,10 +393,7 @@ func newParseError(body []byte, at int, reason error) *ParseError {
 	for at < len(body) && body[at] == '\n' {
 		at++
 	}
-	text := body[min(at, len(body)):]
-	if n := bytes.IndexByte(text, '\n'); n >= 0 {
-		text = text[:n]
-	}
+	text, _, _ := bytes.Cut(body[min(at, len(body)):], []byte{'\n'})
 	const maxQuote = 24 // bytes
 	quote := fmt.Sprintf("%+q", text[:min(len(text), maxQuote)])
 	if len(text) > maxQuote {
@@ -407,7 +424,7 @@ func oneLine(s string) string {
 func (p *Parser) settle(groups map[string]*Metrics) {
 	for name, m := range groups {
 		old := p.last[name]
-		m.families = p.families
+		m.families = p.metadata.families
 		if old == nil || old.duplicates > 0 || !m.sameSeries(old) {
 			m.leaveOutDuplicates()
 		}

@@ -68,8 +68,7 @@ func appendQuotedSeries(dst []byte, name, text string) []byte {
 }
 
 func escapeHelp(s string) string {
-	s = strings.ReplaceAll(s, `\`, `\\`)
-	return strings.ReplaceAll(s, "\n", `\n`)
+	return strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(s)
 }
 
 // quoted tells whether some name of the document cannot be written without quotes.
