@@ -39,7 +39,7 @@ type Collector struct {
 	onResponse func(*poller, schedule.Request)
 	noJitter   bool
 
-	liveName, ownName func(name string) bool // see ownNames
+	reserved func(name string) bool // see reservedNames
 
 	pollers atomic.Pointer[[]*poller]
 	claims  sync.Mutex // of ids: held while pollers, or the id of one of them, are replaced
@@ -59,7 +59,7 @@ func New(o Options) (*Collector, error) {
 	if c.logger == nil {
 		c.logger = log.NewNopLogger()
 	}
-	c.liveName, c.ownName = ownNames(o.ReservedNames)
+	c.reserved = reservedNames(o.ReservedNames)
 	c.pollers.Store(&[]*poller{})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func TestStaleDataVanishes(t *testing.T) {
 			t.Errorf("%d series that are too old", len(found))
 		}
 		all := b.series()
-		for _, name := range []string{serviceInfoName, serviceUpName, serviceLastSuccessName} {
+		for _, name := range []string{serviceInfoName, serviceUpName, "clickhouse_postgres_service_metrics_last_success_timestamp_seconds"} {
 			if len(ids(all, name+"{", id)) != 1 {
 				t.Errorf("no %s", name)
 			}

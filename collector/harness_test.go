@@ -31,6 +31,14 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
+// Names of the program's own series.
+const (
+	serviceInfoName    = "clickhouse_postgres_service_info"
+	serviceStateName   = "clickhouse_postgres_service_state"
+	serviceSettingName = "clickhouse_postgres_service_setting"
+	serviceUpName      = "clickhouse_postgres_service_up"
+)
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // logs collects what is logged. Safe for concurrent use.

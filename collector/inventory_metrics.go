@@ -13,12 +13,12 @@ import (
 
 const bytesPerGiB = 1 << 30
 
-// inventoryGauges returns what the inventory says of one service.
-func inventoryGauges(of *listedInput, states []string) []exposition.Gauge {
+// inventoryGauges returns what the list and the calls for details say of one service.
+func inventoryGauges(org string, of *service, states []string) []exposition.Gauge {
 	var gauges []exposition.Gauge
 	s := of.entry
-	add := adder(&gauges, of.org, s.ID, s.Name)
-	add(serviceInfoName, "Information about a Postgres service from the inventory; always 1.", 1,
+	add := adder(&gauges, org, s.ID, s.Name)
+	add("clickhouse_postgres_service_info", "Information about a Postgres service from the inventory; always 1.", 1,
 		labels.Label{Name: "postgres_provider", Value: s.Provider},
 		labels.Label{Name: "postgres_region", Value: s.Region},
 		labels.Label{Name: "postgres_size", Value: s.Size},
@@ -30,21 +30,21 @@ func inventoryGauges(of *listedInput, states []string) []exposition.Gauge {
 		states = append(slices.Clip(states), s.State)
 	}
 	for _, state := range states {
-		add(serviceStateName, "State of a Postgres service: 1 for its current state, 0 for all others.",
+		add("clickhouse_postgres_service_state", "State of a Postgres service: 1 for its current state, 0 for all others.",
 			truth(state == s.State), labels.Label{Name: "state", Value: state})
 	}
 	if !s.CreatedAt.IsZero() {
-		add(serviceCreatedName, "Unix timestamp of the creation of a Postgres service.", unixSeconds(s.CreatedAt))
+		add("clickhouse_postgres_service_created_timestamp_seconds", "Unix timestamp of the creation of a Postgres service.", unixSeconds(s.CreatedAt))
 	}
 	if s.StorageGiB > 0 {
-		add(serviceStorageName, "Size of the storage of a Postgres service in bytes; absent if the inventory does not report it.", s.StorageGiB*bytesPerGiB)
+		add("clickhouse_postgres_service_storage_size_bytes", "Size of the storage of a Postgres service in bytes; absent if the inventory does not report it.", s.StorageGiB*bytesPerGiB)
 	}
-	add(servicePrimaryName, "Whether a Postgres service is a primary (1) or a read replica (0).", truth(s.IsPrimary))
+	add("clickhouse_postgres_service_primary", "Whether a Postgres service is a primary (1) or a read replica (0).", truth(s.IsPrimary))
 	if tags := inventory.TagLabels(s.Tags); len(tags) > 0 {
-		add(serviceTagsName, "Tags of a Postgres service: tag_<key> is the value of a tag, tagpresent_<key> is true for a tag without a value; always 1.", 1, tags...)
+		add("clickhouse_postgres_service_tags_info", "Tags of a Postgres service: tag_<key> is the value of a tag, tagpresent_<key> is true for a tag without a value; always 1.", 1, tags...)
 	}
 	for _, setting := range of.details.settings {
-		add(serviceSettingName, "Numeric setting of a Postgres service, in the unit in which it is set; names of PgBouncer settings start with pgbouncer and a dot.",
+		add("clickhouse_postgres_service_setting", "Numeric setting of a Postgres service, in the unit in which it is set; names of PgBouncer settings start with pgbouncer and a dot.",
 			setting.Value, labels.Label{Name: "name", Value: setting.Name})
 	}
 	return gauges

@@ -8,6 +8,7 @@ import (
 	"github.com/go-kit/log/level"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
@@ -45,17 +46,14 @@ func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 	maps.DeleteFunc(services, func(id string, s api.Service) bool {
 		return !p.config.Selection.Match(s) || !p.config.Shard.Owns(id)
 	})
-	last := st.inventory
-	st.inventory = last.Next(services, readAt)
+	st.inventory = st.inventory.Next(services, readAt)
 	p.dropServices(readAt)
 	for id, entry := range st.inventory.Services {
 		delete(st.tombstones, id)
 		p.service(id).entry = entry
 	}
 	p.applyToHeld()
-	if last == nil || !maps.Equal(last.Counts, st.inventory.Counts) || st.totalsRules != p.ownRules || p.c.noMemo {
-		st.totals, st.totalsRules = p.expose(inventoryTotals(p.label(), st.inventory), st.totals), p.ownRules
-	}
+	st.totals = exposition.NewBlock(inventoryTotals(p.label(), st.inventory), p.last(st.totals))
 
 	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
 	for _, id := range st.inventory.IDs {

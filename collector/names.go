@@ -7,31 +7,35 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Names of the program's own metrics that describe upstream: one place, since they
-// are also the names that upstream may not use.
+// Names of the program's own metrics that describe upstream begin with one of these,
+// and other metrics must not, so that more of them can be added.
 const (
-	serviceInfoName        = "clickhouse_postgres_service_info"
-	serviceStateName       = "clickhouse_postgres_service_state"
-	serviceCreatedName     = "clickhouse_postgres_service_created_timestamp_seconds"
-	serviceStorageName     = "clickhouse_postgres_service_storage_size_bytes"
-	servicePrimaryName     = "clickhouse_postgres_service_primary"
-	serviceTagsName        = "clickhouse_postgres_service_tags_info"
-	serviceSettingName     = "clickhouse_postgres_service_setting"
-	servicesName           = "clickhouse_postgres_services"
-	serviceUpName          = "clickhouse_postgres_service_up"
-	serviceLastSuccessName = "clickhouse_postgres_service_metrics_last_success_timestamp_seconds"
-	serviceLastChangeName  = "clickhouse_postgres_service_metrics_last_change_timestamp_seconds"
-	upName                 = "clickhouse_postgres_up"
-
-	exporterPrefix = "clickhouse_postgres_exporter_"
+	servicesName       = "clickhouse_postgres_services"
+	upName             = "clickhouse_postgres_up"
+	servicePrefix      = "clickhouse_postgres_service_"
+	organizationPrefix = "clickhouse_postgres_organization_"
+	exporterPrefix     = "clickhouse_postgres_exporter_"
 )
 
-// ownNames returns functions that tell whether a name is one of the series of the
-// program's own: live, that are served besides upstream's and the inventory's, or all.
-func ownNames(reserved []string) (live, all func(name string) bool) {
-	reserved = slices.Concat(reserved, []string{upName, serviceUpName, serviceLastSuccessName, serviceLastChangeName})
-	return names(reserved), names(append(reserved, serviceInfoName, serviceStateName, serviceCreatedName, serviceStorageName,
-		servicePrimaryName, serviceTagsName, serviceSettingName, servicesName))
+// reservedNames returns a function that tells whether upstream's series must not have a
+// name, since the program's own have it in some format. Besides names of the collector
+// that are those given.
+func reservedNames(more []string) func(name string) bool {
+	set := map[string]struct{}{servicesName: {}, upName: {}}
+	for _, name := range more {
+		set[name] = struct{}{}
+	}
+	own := []string{servicePrefix, organizationPrefix, exporterPrefix}
+	return func(name string) bool {
+		if slices.ContainsFunc(own, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			return true
+		}
+		// In OpenMetrics, a counter's family has the name without its suffix.
+		family, counter := strings.CutSuffix(name, "_total")
+		_, taken := set[name]
+		_, familyTaken := set[family]
+		return taken || counter && familyTaken
+	}
 }
 
 // SampleNames returns the names that series of the families have in any format, for
@@ -54,22 +58,4 @@ func SampleNames(families []*dto.MetricFamily) []string {
 		}
 	}
 	return names
-}
-
-// names returns a function that tells whether a name is on the list, or one that the
-// exporter keeps for itself.
-func names(list []string) func(name string) bool {
-	set := map[string]struct{}{}
-	for _, name := range list {
-		set[name] = struct{}{}
-	}
-	return func(name string) bool {
-		if _, ok := set[name]; ok || strings.HasPrefix(name, exporterPrefix) {
-			return true
-		}
-		// In OpenMetrics, a counter's family has the name without its suffix.
-		family, counter := strings.CutSuffix(name, "_total")
-		_, ok := set[family]
-		return counter && ok
-	}
 }

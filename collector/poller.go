@@ -48,8 +48,7 @@ type poller struct {
 	// collector.
 	config   *Organization
 	client   *api.Client
-	rules    *exposition.Rules // for upstream's series
-	ownRules *exposition.Rules // for what the inventory says
+	rules    *exposition.Rules
 	state    *state
 	panicked string // what was logged of the latest panic
 
@@ -166,8 +165,7 @@ func (p *poller) setRules() {
 		rule.NameValidationScheme = model.UTF8Validation
 		canonical = append(canonical, &rule)
 	}
-	p.rules = &exposition.Rules{Relabel: append(canonical, p.config.Rules...), Reserved: p.c.ownName}
-	p.ownRules = &exposition.Rules{Relabel: p.config.Rules, Reserved: p.c.liveName}
+	p.rules = &exposition.Rules{Relabel: append(canonical, p.config.Rules...), Reserved: p.c.reserved}
 }
 
 // plan returns what the planner has to know of the configuration.

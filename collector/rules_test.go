@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
@@ -70,23 +72,31 @@ func TestRules(t *testing.T) {
 		}, {
 			"drop", `
 - source_labels: [__name__]
-  regex: PostgresServer_CPUCores|clickhouse_postgres_service_info
+  regex: PostgresServer_CPUCores
   action: drop`,
 			func(t *testing.T, b *bench, all map[string]string) {
-				if found := append(ids(all, "PostgresServer_CPUCores"), ids(all, serviceInfoName)...); len(found) != 0 {
+				if found := ids(all, "PostgresServer_CPUCores"); len(found) != 0 {
 					t.Errorf("not dropped: %q", found)
 				}
 				b.want("clickhouse_postgres_exporter_series_dropped_total", "3", `reason="rule"`)
 			},
 		}, {
-			"keep leaves health alone", `
+			"none apply to the program's own series", `
 - source_labels: [__name__]
   regex: PostgresServer_CPUCores
-  action: keep`,
-			func(t *testing.T, _ *bench, all map[string]string) {
-				if len(ids(all, "Postgres")) != 3 || len(ids(all, serviceInfoName)) != 0 || len(ids(all, serviceUpName)) != 3 {
-					t.Errorf("series: %q", ids(all))
+  action: keep
+- regex: postgres_service_name|clickhouse_org
+  action: labeldrop`,
+			func(t *testing.T, b *bench, all map[string]string) {
+				own := ids(all, "clickhouse_postgres_")
+				if want := ids(withoutRules(t), "clickhouse_postgres_"); !slices.Equal(own, want) {
+					t.Errorf("the program's own series (-want +got):\n%s", cmp.Diff(want, own))
 				}
+				if n := len(all) - len(own); n != 3 {
+					t.Errorf("%d series of upstream's", n)
+				}
+				dropped := len(b.sim.Series(time.Now())) - 3
+				b.want("clickhouse_postgres_exporter_series_dropped_total", strconv.Itoa(dropped), `reason="rule"`)
 			},
 		}, {
 			"merge", `
@@ -153,6 +163,14 @@ func TestRules(t *testing.T) {
 	}
 }
 
+// withoutRules returns the page of three services without rules.
+func withoutRules(t *testing.T) map[string]string {
+	t.Helper()
+	b := newBench(t, simulator.Config{Services: 3}, nil)
+	b.refreshed()
+	return b.series()
+}
+
 func TestOwnLabelsOfUpstreamWin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 2}, nil)
@@ -213,30 +231,5 @@ func TestReservedSampleNames(t *testing.T) {
 			}
 		}
 		b.want("clickhouse_postgres_exporter_series_dropped_total", strconv.Itoa(len(reserved)), `reason="reserved"`)
-	})
-}
-
-// Rules must not turn the inventory's series into the program's other ones, of which a
-// page has documents of their own.
-func TestRulesIntoReservedNames(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, simulator.Config{Services: 2}, func(o *Options, org *Organization) {
-			o.ReservedNames = []string{"go_goroutines"}
-			org.Rules = rules(t, `
-- {source_labels: [__name__], regex: clickhouse_postgres_service_info, target_label: __name__, replacement: go_goroutines}
-- {source_labels: [__name__], regex: clickhouse_postgres_service_primary, target_label: __name__, replacement: clickhouse_postgres_service_up}
-- {source_labels: [__name__], regex: clickhouse_postgres_service_storage_size_bytes, target_label: __name__, replacement: free}`)
-		})
-		b.refreshed()
-		all := b.series()
-		if found := append(ids(all, "go_goroutines"), ids(all, "service_info{")...); len(found) != 0 {
-			t.Errorf("series: %q", found)
-		}
-		if n := len(ids(all, serviceUpName+"{")); n != 2 {
-			t.Errorf("%d series of %s", n, serviceUpName)
-		}
-		if n := len(ids(all, "free{")); n != 2 {
-			t.Errorf("%d series renamed to a name that is free", n)
-		}
 	})
 }

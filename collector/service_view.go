@@ -59,11 +59,8 @@ type memo struct {
 	mu   sync.Mutex
 	main *exposition.Document // of a service, an organization or all of them
 
-	health  *exposition.Document // of services
-	metrics *exposition.Metrics  // of that
-	block   *exposition.Block    // of these
-
-	noRules exposition.Rules
+	health *exposition.Document // of services
+	block  *exposition.Block    // of that
 }
 
 // merge makes a document, last of which is main or health, and tells whether it is
@@ -79,8 +76,7 @@ func (m *memo) merge(last **exposition.Document, parts []exposition.Part) (doc *
 	return *last, *last != was
 }
 
-// healthBlock returns the health metrics of services. The user's rules do not apply to
-// them: a rule that keeps a few metrics must not blind those who watch.
+// healthBlock returns the health metrics of services.
 func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 	var gauges []exposition.Gauge
 	for _, s := range services {
@@ -88,21 +84,17 @@ func (m *memo) healthBlock(services []*serviceView) *exposition.Block {
 			continue
 		}
 		add := adder(&gauges, s.org, s.id, s.name())
-		add(serviceUpName, "Whether the last request for the metrics of a Postgres service succeeded.", truth(s.up))
+		add("clickhouse_postgres_service_up", "Whether the last request for the metrics of a Postgres service succeeded.", truth(s.up))
 		if !s.fetchedAt.IsZero() {
-			add(serviceLastSuccessName, "Unix timestamp of the last successful read of the metrics of a Postgres service.", unixSeconds(s.fetchedAt))
-			add(serviceLastChangeName, "Unix timestamp at which the current metric values of a Postgres service were first seen.", unixSeconds(s.changedAt))
+			add("clickhouse_postgres_service_metrics_last_success_timestamp_seconds", "Unix timestamp of the last successful read of the metrics of a Postgres service.", unixSeconds(s.fetchedAt))
+			add("clickhouse_postgres_service_metrics_last_change_timestamp_seconds", "Unix timestamp at which the current metric values of a Postgres service were first seen.", unixSeconds(s.changedAt))
 		}
 	}
-	metrics := exposition.NewMetrics(gauges)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.off {
-		m.metrics, m.block = nil, nil
+		m.block = nil
 	}
-	if m.metrics == nil || !metrics.Equal(m.metrics) {
-		m.metrics = metrics
-		m.block = exposition.Expose(metrics, nil, &m.noRules, m.block)
-	}
+	m.block = exposition.NewBlock(gauges, m.block)
 	return m.block
 }

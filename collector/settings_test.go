@@ -2,9 +2,7 @@ package collector
 
 import (
 	"fmt"
-	"maps"
 	"net/http/httptest"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -150,24 +148,6 @@ func TestSettingsAreOffByDefault(t *testing.T) {
 		}
 		if n := b.sim.Count("service_config", -1) + b.sim.Count("service", -1); n != 0 {
 			t.Errorf("%d requests for what is switched off", n)
-		}
-	})
-}
-
-func TestRulesApplyToSettings(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, simulator.Config{Services: 2}, func(_ *Options, o *Organization) {
-			o.CollectSettings = true
-			o.Rules = rules(t, `
-- source_labels: [__name__, name]
-  regex: clickhouse_postgres_service_setting;pgbouncer.*
-  action: drop`)
-		})
-		b.pass(5 * time.Minute)
-		for _, s := range b.sim.Services() {
-			if got := slices.Collect(maps.Keys(b.settings(s.ID))); !slices.Equal(got, []string{"max_connections"}) {
-				t.Errorf("settings: %q", got)
-			}
 		}
 	})
 }

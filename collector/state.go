@@ -20,9 +20,8 @@ type state struct {
 	discoverAt  time.Time // when to look for the organization, zero for not at all
 	discovering bool
 
-	listed      map[string]api.Service // the list that was believed, before selection
-	totalsRules *exposition.Rules      // that were applied to totals
-	tombstones  map[string]time.Time   // when a service left the list
+	listed     map[string]api.Service // the list that was believed, before selection
+	tombstones map[string]time.Time   // when a service left the list
 
 	services map[string]*service // by id; "" for series that name none
 
@@ -108,20 +107,9 @@ type service struct {
 	pageBytes   int                // of its own page
 
 	// What follows from all that, see derive.
-	block      *exposition.Block // the metrics as they are served
-	listed     *exposition.Block // what the inventory says
-	listedFrom listedInput
-	memo       *memo // of its page
-}
-
-// listedInput is all that the series of what the inventory says follow from. How many
-// states there are tells which: they only ever become more.
-type listedInput struct {
-	org     string
-	entry   *inventory.Service
-	details *details
-	states  int
-	rules   *exposition.Rules
+	block  *exposition.Block // the metrics as they are served
+	listed *exposition.Block // what the inventory says
+	memo   *memo             // of its page
 }
 
 // details is what only calls for one service tell. Immutable.
@@ -184,19 +172,10 @@ func (p *poller) derive(s *service) {
 		s.block = exposition.Expose(s.metrics, added, p.rules, p.last(s.block))
 	}
 	if s.entry == nil {
-		s.listed, s.listedFrom = nil, listedInput{}
-		return
+		s.listed = nil
+	} else {
+		s.listed = exposition.NewBlock(inventoryGauges(p.label(), s, p.state.inventory.States), p.last(s.listed))
 	}
-	input := listedInput{org: p.label(), entry: s.entry, details: s.details, states: len(p.state.inventory.States), rules: p.ownRules}
-	if s.listed == nil || input != s.listedFrom || p.c.noMemo {
-		s.listed, s.listedFrom = p.expose(inventoryGauges(&input, p.state.inventory.States), s.listed), input
-	}
-}
-
-// expose makes a block of series of the program's own, to which the user's rules apply
-// as they apply to upstream's; last is the one before, or nil.
-func (p *poller) expose(gauges []exposition.Gauge, last *exposition.Block) *exposition.Block {
-	return exposition.Expose(exposition.NewMetrics(gauges), nil, p.ownRules, p.last(last))
 }
 
 // last returns what was made the last time, if it may be used again.

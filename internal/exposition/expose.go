@@ -54,9 +54,9 @@ func (b *Block) Dropped() Drops {
 }
 
 // Expose returns series as they are served: each gets those of the added labels that
-// it does not have, then the rules apply. It is a pure function; last, which may be
-// nil, is one of its earlier results, of which as much is used again as is the same.
-// If all is the same, that is last itself.
+// it does not have, then the rules apply, nil for none. It is a pure function; last,
+// which may be nil, is one of its earlier results, of which as much is used again as is
+// the same. If all is the same, that is last itself.
 func Expose(m *Metrics, added []labels.Label, rules *Rules, last *Block) *Block {
 	if m.Series() == 0 {
 		return nil
@@ -76,6 +76,9 @@ func Expose(m *Metrics, added []labels.Label, rules *Rules, last *Block) *Block 
 }
 
 func newLayout(m *Metrics, added []labels.Label, rules *Rules) *layout {
+	if rules == nil {
+		rules = &Rules{}
+	}
 	var (
 		dropped Drops
 		places  = make([]place, 0, len(m.series))

@@ -1,7 +1,6 @@
 package exposition
 
 import (
-	"cmp"
 	"maps"
 	"regexp"
 	"slices"
@@ -238,26 +237,39 @@ func TestAddedLabelsNeverReplace(t *testing.T) {
 	}
 }
 
-func TestNewMetrics(t *testing.T) {
-	m := NewMetrics([]Gauge{
-		{Name: "b", Help: "Help \\ of\nb.", Labels: labels.FromStrings("x", "1"), Value: 1.5},
-		{Name: "a", Value: -1e100},
-		{Name: "b", Help: "Help \\ of\nb.", Labels: labels.FromStrings("x", "2"), Value: 2},
-	})
-	doc := Merge(nil, Part{Block: Expose(m, []labels.Label{{Name: "x", Value: "3"}}, &Rules{}, nil)})
-	const want = "# TYPE a gauge\na{x=\"3\"} -1e+100\n# HELP b Help \\\\ of\\nb.\n# TYPE b gauge\nb{x=\"1\"} 1.5\nb{x=\"2\"} 2\n"
+func TestNewBlock(t *testing.T) {
+	gauges := func(value float64, help string) []Gauge {
+		return []Gauge{
+			{Name: "b", Help: help, Labels: labels.FromStrings("x", "1"), Value: value},
+			{Name: "a", Value: -1e100},
+			{Name: "b", Help: help, Labels: labels.FromStrings("x", "2"), Value: 2},
+		}
+	}
+	const help = "Help \\ of\nb."
+	b := NewBlock(gauges(1.5, help), nil)
+	doc := Merge(nil, Part{Block: b})
+	const want = "# TYPE a gauge\na -1e+100\n# HELP b Help \\\\ of\\nb.\n# TYPE b gauge\nb{x=\"1\"} 1.5\nb{x=\"2\"} 2\n"
 	if got := string(plain(t, Text, doc)); got != want || doc.Series() != 3 {
 		t.Errorf("got %q", got)
 	}
-	again := NewMetrics([]Gauge{
-		{Name: "b", Help: "Help \\ of\nb.", Labels: labels.FromStrings("x", "1"), Value: 1.5},
-		{Name: "a", Value: -1e100},
-		{Name: "b", Help: "Help \\ of\nb.", Labels: labels.FromStrings("x", "2"), Value: 2},
-	})
-	if !m.Equal(again) || m.Equal(NewMetrics(nil)) {
-		t.Error("equal gauges are not equal metrics")
+	if NewBlock(gauges(1.5, help), b) != b {
+		t.Error("another block of the same gauges")
 	}
-	if v := cmp.Or(m.Label("y"), m.Label("x")); v != "1" {
-		t.Errorf("label is %q", v)
+	if NewBlock(nil, b) != nil {
+		t.Error("a block of no gauges")
+	}
+	for _, tt := range []struct {
+		value float64
+		help  string
+		again bool // the layout of b
+	}{{2.5, help, true}, {1.5, "Other.", false}} {
+		next := NewBlock(gauges(tt.value, tt.help), b)
+		if next == b || (next.layout == b.layout) != tt.again {
+			t.Errorf("%v: the same block: %t, the same layout: %t", tt, next == b, next.layout == b.layout)
+		}
+		got := string(plain(t, Text, Merge(doc, Part{Block: next})))
+		if fresh := string(plain(t, Text, Merge(nil, Part{Block: NewBlock(gauges(tt.value, tt.help), nil)}))); got != fresh || got == want {
+			t.Errorf("got %q, want %q", got, fresh)
+		}
 	}
 }

@@ -65,8 +65,7 @@ func (m *Metrics) Equal(o *Metrics) bool {
 	if m == nil || o == nil {
 		return m == o
 	}
-	same := m.sameSeries(o) || maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)
-	return same && m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
+	return (m.sameSeries(o) || m.alike(o)) && m.duplicates == o.duplicates && bytes.Equal(m.text, o.text) &&
 		slices.EqualFunc(m.samples, o.samples, func(a, b sample) bool {
 			return a.from == b.from && a.to == b.to && a.timestamp == b.timestamp && proto.Equal(a.exemplar, b.exemplar)
 		})
@@ -87,6 +86,11 @@ func (m *Metrics) value(s sample) []byte { return m.text[s.from:s.to] }
 // say. Those of different parsers never are.
 func (m *Metrics) sameSeries(o *Metrics) bool {
 	return m.families == o.families && slices.Equal(m.series, o.series)
+}
+
+// alike tells whether the two differ at most in what their series say.
+func (m *Metrics) alike(o *Metrics) bool {
+	return maps.EqualFunc(*m.families, *o.families, sameFamily) && slices.EqualFunc(m.series, o.series, sameSeries)
 }
 
 func sameSeries(a, b *series) bool { return a.text == b.text && labels.Equal(a.labels, b.labels) }
@@ -132,9 +136,23 @@ type Gauge struct {
 	Value      float64
 }
 
-// NewMetrics makes Metrics of the program's own series, whose names and labels the
-// caller knows to be valid.
-func NewMetrics(gauges []Gauge) *Metrics {
+// NewBlock makes a block of the program's own series, whose names and labels the caller
+// knows to be valid. It is a pure function; last, which may be nil, is one of its earlier
+// results, of which as much is used again as is the same. If all is the same, that is
+// last itself.
+func NewBlock(gauges []Gauge, last *Block) *Block {
+	m := newMetrics(gauges)
+	switch {
+	case last == nil:
+	case m.Equal(last.metrics):
+		return last
+	case m.alike(last.metrics):
+		m.series, m.families = last.metrics.series, last.metrics.families
+	}
+	return Expose(m, nil, nil, last)
+}
+
+func newMetrics(gauges []Gauge) *Metrics {
 	families := make(map[string]*family)
 	m := &Metrics{families: &families}
 	b := labels.NewBuilder(labels.EmptyLabels())

@@ -3,6 +3,7 @@ package modeltest
 import (
 	"cmp"
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,20 +36,10 @@ func (e *expected) add(s series) {
 // own is the HELP of the program's own families, which need only have some.
 const own = "(own)"
 
-// ownNames are names that upstream's families must not have.
-var ownNames = []string{
-	"clickhouse_postgres_up", "clickhouse_postgres_services",
-	"clickhouse_postgres_service_info", "clickhouse_postgres_service_state",
-	"clickhouse_postgres_service_created_timestamp_seconds", "clickhouse_postgres_service_storage_size_bytes",
-	"clickhouse_postgres_service_primary", "clickhouse_postgres_service_tags_info",
-	"clickhouse_postgres_service_setting", "clickhouse_postgres_service_up",
-	"clickhouse_postgres_service_metrics_last_success_timestamp_seconds",
-	"clickhouse_postgres_service_metrics_last_change_timestamp_seconds",
-}
+// ownNames are names that upstream's families must not have, or begin with.
+var ownNames = regexp.MustCompile("^clickhouse_postgres_(up|services|(service|organization|exporter)_.*)$")
 
-func reserved(name string) bool {
-	return slices.Contains(ownNames, name) || strings.HasPrefix(name, "clickhouse_postgres_exporter_")
-}
+func reserved(name string) bool { return ownNames.MatchString(name) }
 
 // expect returns the page of one service, or of the organization if that is "".
 func (o *oracle) expect(service string) *expected {
@@ -159,19 +150,14 @@ func (o *oracle) inline(id string) map[string]string {
 	return chosen
 }
 
-// addGauge adds a series of the program's own; pairs are label names and values.
-func (o *oracle) addGauge(e *expected, rules bool, name string, value float64, pairs ...string) {
+// addGauge adds a series of the program's own, in which rules have no say; pairs are
+// label names and values.
+func (o *oracle) addGauge(e *expected, name string, value float64, pairs ...string) {
 	b := labels.NewBuilder(labels.EmptyLabels()).Set(model.MetricNameLabel, name).Set("clickhouse_org", organizationID)
 	for i := 0; i < len(pairs); i += 2 {
 		b.Set(pairs[i], pairs[i+1])
 	}
-	lset, keep := b.Labels(), true
-	if rules {
-		lset, keep = e.relabel(lset)
-	}
-	if keep {
-		e.add(series{labels: lset, value: value, family: lset.Get(model.MetricNameLabel), kind: dto.MetricType_GAUGE, help: own})
-	}
+	e.add(series{labels: b.Labels(), value: value, family: name, kind: dto.MetricType_GAUGE, help: own})
 }
 
 // addInventory adds what the list and the calls for details say of a service.
@@ -182,7 +168,7 @@ func (o *oracle) addInventory(e *expected, id string) {
 	}
 	add := func(name string, value float64, more ...string) {
 		pairs := append([]string{"postgres_service", id, "postgres_service_name", s.name}, more...)
-		o.addGauge(e, true, "clickhouse_postgres_service_"+name, value, pairs...)
+		o.addGauge(e, "clickhouse_postgres_service_"+name, value, pairs...)
 	}
 	add("info", 1, "postgres_provider", "aws", "postgres_region", s.region, "postgres_size", s.size,
 		"postgres_version", s.version, "postgres_ha_type", "none",
@@ -226,14 +212,14 @@ func (o *oracle) addTotals(e *expected) {
 		counts[cmp.Or(s.state, "unknown")]++
 	}
 	for _, state := range slices.Sorted(maps.Keys(counts)) {
-		o.addGauge(e, true, "clickhouse_postgres_services", float64(counts[state]), "state", state)
+		o.addGauge(e, "clickhouse_postgres_services", float64(counts[state]), "state", state)
 	}
 }
 
-// addHealth adds how it goes with reading a service's metrics. Rules have no say in it.
+// addHealth adds how it goes with reading a service's metrics.
 func (o *oracle) addHealth(e *expected, id string) {
 	add := func(name string, value float64) {
-		o.addGauge(e, false, "clickhouse_postgres_service_"+name, value, "postgres_service", id, "postgres_service_name", o.name(id))
+		o.addGauge(e, "clickhouse_postgres_service_"+name, value, "postgres_service", id, "postgres_service_name", o.name(id))
 	}
 	add("up", truth(o.up(id)))
 	if m := o.measured[id]; m != nil {
@@ -245,7 +231,7 @@ func (o *oracle) addHealth(e *expected, id string) {
 // expectHealth returns what there is to say of the organization.
 func (o *oracle) expectHealth() *expected {
 	e := &expected{}
-	add := func(name string, value float64) { o.addGauge(e, false, "clickhouse_postgres_"+name, value) }
+	add := func(name string, value float64) { o.addGauge(e, "clickhouse_postgres_"+name, value) }
 	add("up", truth(o.allUp()))
 	if !o.listedAt.IsZero() {
 		add("exporter_inventory_last_success_timestamp_seconds", seconds(o.listedAt))
