@@ -107,10 +107,11 @@ func TestAlerts(t *testing.T) {
 			continue
 		}
 		alerts++
+		checkThreshold(t, name, r.Expr)
 		if !strings.HasPrefix(name, "ClickHousePostgres") {
 			t.Errorf("%s could be anybody's alert", name)
 		}
-		if !slices.Contains([]string{"warning", "critical"}, r.Labels["severity"]) {
+		if !slices.Contains([]string{"info", "warning", "critical"}, r.Labels["severity"]) {
 			t.Errorf("%s: severity %q", name, r.Labels["severity"])
 		}
 		for _, a := range []string{"summary", "description"} {
@@ -136,6 +137,28 @@ func TestAlerts(t *testing.T) {
 		t.Errorf("%d alerts found", alerts)
 	}
 }
+
+// checkThreshold fails unless an alert's threshold can be found and changed by whoever
+// does not know the alert: the only number that a line compares with at its end is at
+// the end of the whole expression.
+func checkThreshold(t *testing.T, name, expr string) {
+	t.Helper()
+	expr = strings.TrimSuffix(expr, "\n")
+	found := regexp.MustCompile(`(?m)[<>=]=? *-?[0-9.e]+$`).FindAllStringIndex(expr, -1)
+	if len(found) > 1 || len(found) == 1 && found[0][1] != len(expr) {
+		t.Errorf("%s: numbers to compare with at %v, want one at the end:\n%s", name, found, expr)
+	}
+	withoutNumber := []string{
+		"ClickHousePostgresExporterDown", "ClickHousePostgresExporterReplicaDown",
+		"ClickHousePostgresServiceUnavailable", "ClickHousePostgresServiceNotRunning",
+	}
+	if (len(found) == 0) != slices.Contains(withoutNumber, name) {
+		t.Errorf("%s: the threshold is at %v:\n%s", name, found, expr)
+	}
+}
+
+// maxRecorded is how many recorded series a service costs at most.
+const maxRecorded = 8
 
 // The runbook has no sections on alerts that are gone, and its links lead
 // somewhere.
@@ -187,6 +210,19 @@ func TestRecordingRules(t *testing.T) {
 				used[m] = true
 			}
 		}
+	}
+	recorded := 0
+	for name, r := range rules {
+		if r.Record == "" {
+			continue
+		}
+		recorded++
+		if !strings.HasPrefix(name, "postgres_service:") {
+			t.Errorf("%s: more than one series for a service", name)
+		}
+	}
+	if recorded > maxRecorded {
+		t.Errorf("%d series are recorded for each service, want %d at most", recorded, maxRecorded)
 	}
 	for name := range used {
 		if rules[name].Record == "" {

@@ -353,7 +353,7 @@ func TestSampleConfigsScrape(t *testing.T) {
 			}
 			r := loadRules(t, p)
 			r.evaluateAt(t, at)
-			if v := p.queryAt(t, "postgres_service:filesystem_used:percent", at); len(v) != len(sim.Services()) {
+			if v := p.queryAt(t, "postgres_service:disk_until_read_only:bytes", at); len(v) != len(sim.Services()) {
 				t.Errorf("rules find %d services, want %d", len(v), len(sim.Services()))
 			}
 			if v := r.holdsAt(t, "ClickHousePostgresExporterDown", at); len(v) > 0 {
