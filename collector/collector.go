@@ -95,16 +95,15 @@ func (c *Collector) views(now time.Time) []*organizationView {
 
 // Page returns the series of a service, of a whole organization (service is "") or
 // of all of them (both are ""), as documents that have no family in common: what
-// upstream says and the inventory, and, except for a service, the health of each
-// service, which changes more often. The page of everything always exists. Of others
-// there may be none: then the error is [ErrNotFound] or an [*UnavailableError]. Page
-// never waits for upstream.
+// upstream and the inventory say, and of all of them also [Collector.Health]. The page
+// of everything always exists. Of others there may be none: then the error is
+// [ErrNotFound] or an [*UnavailableError]. Page never waits for upstream.
 func (c *Collector) Page(org, service string) ([]*exposition.Document, error) {
 	org, service = inventory.CanonicalID(org), inventory.CanonicalID(service)
 	now := time.Now()
 	views := c.views(now)
 	if org == "" && service == "" {
-		return c.everything(views), nil
+		return append(c.everything(views), c.healthOf(views)...), nil
 	}
 	for _, v := range views {
 		switch {
@@ -124,19 +123,34 @@ func (c *Collector) Page(org, service string) ([]*exposition.Document, error) {
 	return nil, ErrNotFound
 }
 
-// everything returns the page of all organizations.
+// Health returns the part of the page of everything that is about organizations, and
+// about how the reading of each service goes. No other page has it: one that has
+// expired could not say so.
+func (c *Collector) Health() []*exposition.Document { return c.healthOf(c.views(time.Now())) }
+
+func (c *Collector) healthOf(views []*organizationView) []*exposition.Document {
+	if len(views) == 1 {
+		return []*exposition.Document{views[0].health()}
+	}
+	var parts []exposition.Part
+	for _, v := range views {
+		parts = append(parts, v.healthParts()...)
+	}
+	doc, _ := c.memo.merge(&c.memo.health, parts)
+	return []*exposition.Document{doc}
+}
+
+// everything returns upstream's series and the inventory of all organizations.
 func (c *Collector) everything(views []*organizationView) []*exposition.Document {
 	if len(views) == 1 {
-		return []*exposition.Document{views[0].main(), views[0].health()}
+		return []*exposition.Document{views[0].main()}
 	}
-	var mainParts, healthParts []exposition.Part
+	var parts []exposition.Part
 	for _, v := range views {
-		mainParts = v.parts(mainParts)
-		healthParts = append(healthParts, exposition.Part{Block: v.healthBlock()})
+		parts = v.parts(parts)
 	}
-	main, _ := c.memo.merge(&c.memo.main, mainParts)
-	health, _ := c.memo.merge(&c.memo.health, healthParts)
-	return []*exposition.Document{main, health}
+	doc, _ := c.memo.merge(&c.memo.main, parts)
+	return []*exposition.Document{doc}
 }
 
 // Ready tells whether every organization has been tried and there is data of at

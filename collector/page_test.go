@@ -38,6 +38,7 @@ func goldenPage(t *testing.T, noMemo bool) {
 		for file, page := range map[string]string{
 			"everything.prom": b.text("", ""),
 			"service.prom":    b.text(org, id),
+			"health.prom":     text(b.c.Health()...),
 		} {
 			got := []byte(masked(page))
 			path := filepath.Join("testdata", file)
@@ -57,8 +58,8 @@ func goldenPage(t *testing.T, noMemo bool) {
 				t.Errorf("%s (-want +got):\n%s", file, diff)
 			}
 		}
-		if b.text(org, "") != b.text("", "") {
-			t.Error("the page of the only organization is not the page of everything")
+		if b.text(org, "")+text(b.c.Health()...) != b.text("", "") {
+			t.Error("the page of everything is not that of the only organization with the health")
 		}
 	})
 }
@@ -270,29 +271,27 @@ func TestWaitFirstRefreshIsBounded(t *testing.T) {
 	})
 }
 
-// A poll that finds nothing new leaves the page as it was: only the health of services,
-// which says when they were read, is encoded again.
+// A poll that finds nothing new leaves the pages as they were: only the health of
+// services, which says when they were read, is encoded again.
 func TestUnchangedPollEncodesNoPage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 5, RefreshInterval: 24 * time.Hour}, nil)
 		b.refreshed()
 		b.pass(time.Minute)
-		org := b.sim.Config().OrganizationID
+		org, id := b.sim.Config().OrganizationID, b.sim.Services()[0].ID
 		var encoder exposition.Encoder
-		var last []*exposition.Document
 		for i := range 20 {
-			docs, err := b.c.Page(org, "")
-			if err != nil {
-				t.Fatal(err)
+			for _, service := range []string{"", id} {
+				docs, err := b.c.Page(org, service)
+				if err != nil {
+					t.Fatal(err)
+				}
+				encoder.Encode(exposition.Text, exposition.Gzip, docs...)
 			}
-			encoder.Encode(exposition.Text, exposition.Gzip, docs...)
-			if want := int64(2 + i); encoder.Encoded() != want {
+			encoder.Encode(exposition.Text, exposition.Gzip, b.c.Health()...)
+			if want := int64(3 + i); encoder.Encoded() != want {
 				t.Fatalf("%d documents were encoded after %d polls, want %d", encoder.Encoded(), i, want)
 			}
-			if i > 0 && (docs[0] != last[0] || docs[1] == last[1]) {
-				t.Errorf("poll %d: the page is another one: %t; so is the health: %t", i, docs[0] != last[0], docs[1] != last[1])
-			}
-			last = docs
 			b.pass(70 * time.Second)
 		}
 	})

@@ -26,13 +26,13 @@ type serviceFacts struct {
 func newServiceView(f serviceFacts) *serviceView {
 	s := &serviceView{serviceFacts: f}
 	s.page = sync.OnceValue(func() *exposition.Document {
-		doc, _ := s.memo.merge(&s.memo.main, append(s.parts(nil), exposition.Part{Block: s.memo.healthBlock([]*serviceView{s})}))
+		doc, _ := s.memo.merge(&s.memo.main, s.parts(nil))
 		return doc
 	})
 	return s
 }
 
-// parts appends the service's blocks, all but its health.
+// parts appends the service's blocks.
 func (s *serviceView) parts(parts []exposition.Part) []exposition.Part {
 	return append(parts, exposition.Part{Block: s.block, Timestamp: s.stamp}, exposition.Part{Block: s.listed})
 }

@@ -31,8 +31,8 @@ type organizationView struct {
 	unknown int       // services that only the metrics name
 
 	main        func() *exposition.Document // upstream's series and the inventory
-	health      func() *exposition.Document // of services
-	healthBlock func() *exposition.Block
+	health      func() *exposition.Document // of the organization and its services
+	healthParts func() []exposition.Part
 }
 
 // complete fills in what follows from the services.
@@ -69,9 +69,11 @@ func (v *organizationView) complete() {
 		}
 		return doc
 	})
-	v.healthBlock = sync.OnceValue(func() *exposition.Block { return p.memo.healthBlock(v.services) })
+	v.healthParts = sync.OnceValue(func() []exposition.Part {
+		return []exposition.Part{{Block: v.totals}, {Block: p.memo.healthBlock(v.services)}}
+	})
 	v.health = sync.OnceValue(func() *exposition.Document {
-		doc, _ := p.memo.merge(&p.memo.health, []exposition.Part{{Block: v.healthBlock()}})
+		doc, _ := p.memo.merge(&p.memo.health, v.healthParts())
 		return doc
 	})
 }
@@ -131,12 +133,12 @@ func (v *organizationView) service(id string) *serviceView {
 	return v.services[i]
 }
 
-// parts appends the organization's blocks, all but the health of its services.
+// parts appends the blocks of the organization's services.
 func (v *organizationView) parts(parts []exposition.Part) []exposition.Part {
 	for _, s := range v.services {
 		parts = s.parts(parts)
 	}
-	return append(parts, exposition.Part{Block: v.totals})
+	return parts
 }
 
 // page returns the organization's page, or why there is none.
@@ -147,7 +149,7 @@ func (v *organizationView) page(now time.Time) ([]*exposition.Document, error) {
 	case v.metricsAt.IsZero() || reached(now, v.metricsAt.Add(v.config.MaxAge)):
 		return nil, unavailable("organization "+v.id, now, v.metricsAt, v.metricsErr, "the first request has not been answered yet")
 	}
-	return []*exposition.Document{v.main(), v.health()}, nil
+	return []*exposition.Document{v.main()}, nil
 }
 
 // servicePage returns the page of a service, or why there is none.

@@ -216,7 +216,7 @@ func (c *Config) Settings() []Setting {
 		{
 			Flag: "web.telemetry-path", Default: "/metrics",
 			Value: parsed[string]{&c.TelemetryPath, func(text string) (string, error) { return text, web.CheckTelemetryPath(text) }},
-			Help:  "Path under which to expose metrics.",
+			Help:  "Path under which to expose metrics. Metrics about the exporter alone are below it, at /exporter.",
 		},
 		{
 			Flag: "web.disable-exporter-metrics", Value: boolTo(&c.DisableExporterMetrics),

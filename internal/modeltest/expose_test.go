@@ -52,13 +52,17 @@ func (o *oracle) expect(service string) *expected {
 		o.addUpstream(e, id)
 		o.addInventory(e, id)
 	}
-	if service == "" {
-		if o.listTried || o.unconfirmed {
-			o.addUpstream(e, "")
-		}
-		o.addTotals(e)
+	if service == "" && (o.listTried || o.unconfirmed) {
+		o.addUpstream(e, "")
 	}
-	for _, id := range ids {
+	return e
+}
+
+// expectEverything returns the page of everything.
+func (o *oracle) expectEverything() *expected {
+	e := o.expect("")
+	o.addTotals(e)
+	for _, id := range o.known() {
 		o.addHealth(e, id)
 	}
 	return e

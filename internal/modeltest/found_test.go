@@ -122,7 +122,7 @@ func TestUpWhenTheFleetShrinksToOne(t *testing.T) {
 		m.disturb(callOwn, trouble{left: 1, late: time.Minute})
 		m.pass(20 * time.Second)
 		for _, s := range m.sides {
-			page, _, _ := serve(s.collector, organizationID, id(0))
+			page, _, _ := serve(s.collector, "", "")
 			got, err := readText(page)
 			if err != nil {
 				t.Fatal(err)

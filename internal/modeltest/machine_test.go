@@ -177,6 +177,9 @@ func (s *side) checkPage(org, service string) (bad []string) {
 		return nil
 	}
 	e := s.oracle.expect(service)
+	if org == "" {
+		e = s.oracle.expectEverything()
+	}
 	facts, err := e.textFacts()
 	for _, line := range compare(text, readText, facts, err) {
 		bad = append(bad, what+", text: "+line)

@@ -53,11 +53,12 @@ own_things_total 3
 
 // fake is a collector in the state that a test needs.
 type fake struct {
-	pages map[[2]string]string // by organization and service, in text format
-	err   error                // of pages that are not there, default ErrNotFound
-	ready bool
-	fault string // of the organization
-	wait  func(context.Context) error
+	pages  map[[2]string]string // by organization and service, in text format
+	health string               // in text format
+	err    error                // of pages that are not there, default ErrNotFound
+	ready  bool
+	fault  string // of the organization
+	wait   func(context.Context) error
 }
 
 func (f *fake) Page(org, service string) ([]*exposition.Document, error) {
@@ -69,6 +70,10 @@ func (f *fake) Page(org, service string) ([]*exposition.Document, error) {
 		return nil, f.err
 	}
 	return nil, collector.ErrNotFound
+}
+
+func (f *fake) Health() []*exposition.Document {
+	return []*exposition.Document{exposition.NewDocument(families(f.health))}
 }
 
 func (f *fake) WaitFirstRefresh(ctx context.Context) error {

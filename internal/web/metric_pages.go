@@ -21,9 +21,7 @@ type metricPages struct {
 	preferOpenMetrics bool
 }
 
-// all serves all organizations and the exporter's own metrics. These tell what is
-// wrong when upstream's are missing; without them an empty page would look like an
-// organization without services.
+// all serves all organizations and the exporter's own metrics.
 func (p *metricPages) all(w http.ResponseWriter, r *http.Request) {
 	p.waitFirstRefresh(w, r)
 	documents, err := p.collector.Page("", "")
@@ -31,6 +29,20 @@ func (p *metricPages) all(w http.ResponseWriter, r *http.Request) {
 		respondError(w, err)
 		return
 	}
+	p.withExporterMetrics(w, r, documents)
+}
+
+// health serves what no page of an organization or a service has, so that whoever
+// scrapes these stores every series once.
+func (p *metricPages) health(w http.ResponseWriter, r *http.Request) {
+	p.waitFirstRefresh(w, r)
+	p.withExporterMetrics(w, r, p.collector.Health())
+}
+
+// withExporterMetrics adds the exporter's own metrics. These tell what is wrong when
+// upstream's are missing; without them an empty page would look like an organization
+// without services.
+func (p *metricPages) withExporterMetrics(w http.ResponseWriter, r *http.Request, documents []*exposition.Document) {
 	if p.exporterMetrics != nil {
 		p.write(w, r, append(slices.Clip(documents), p.exporterMetrics.document())...)
 		return

@@ -38,6 +38,9 @@ type Collector interface {
 	// family in common. The error is collector.ErrNotFound or
 	// *collector.UnavailableError.
 	Page(org, service string) ([]*exposition.Document, error)
+	// Health returns the part of the page of everything that is about organizations and
+	// about how the reading of services goes.
+	Health() []*exposition.Document
 	// WaitFirstRefresh returns nil as soon as every organization has been polled once,
 	// successfully or not, and an error if ctx ends sooner.
 	WaitFirstRefresh(ctx context.Context) error
@@ -127,6 +130,7 @@ func NewHandler(o Options) (http.Handler, error) {
 	mux := http.NewServeMux()
 	// A GET pattern takes HEAD too; the mux responds to other methods with 405 and Allow.
 	mux.HandleFunc("GET "+o.TelemetryPath, pages.all)
+	mux.HandleFunc("GET "+o.TelemetryPath+"/exporter", pages.health)
 	mux.HandleFunc("GET /v1/organizations/{org}/postgres/prometheus", pages.organization)
 	mux.HandleFunc("GET /v1/organizations/{org}/postgres/{id}/prometheus", pages.service)
 	mux.Handle("GET "+discoveryPath, &discovery{collector: o.Collector, externalURL: o.ExternalURL, metrics: o.Metrics, logger: o.Logger})
