@@ -56,6 +56,15 @@ soak: ## An hour of faults at random, a real Prometheus scraping, all its values
 model: ## The collector against a model of it, under other random events each time, for MODELTIME.
 	$(GO) test -v -timeout 0 -run 'TestModel$$' ./internal/modeltest -rapid.checks 200 -model.time $(MODELTIME)
 
+CHART_FILES := deploy/helm/clickhouse-postgres-exporter/files
+
+.PHONY: chart-files
+chart-files: ## Copy the rules, the dashboards and the names of the flags into the chart.
+	rm -rf $(CHART_FILES) && mkdir -p $(CHART_FILES)/rules $(CHART_FILES)/dashboards
+	cp deploy/prometheus/rules/*.yml $(CHART_FILES)/rules/
+	cp deploy/grafana/dashboards/*.json $(CHART_FILES)/dashboards/
+	sed -n '/^## /q; s/^| `--\([a-z.-]*\)`.*/\1/p' docs/flags.md > $(CHART_FILES)/flags.txt
+
 .PHONY: release-snapshot
 release-snapshot: ## A release without a tag, in dist/.
 	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 release --snapshot --clean --skip=sbom

@@ -38,7 +38,7 @@ var builds struct {
 	out  []byte
 }
 
-// TestMain silences Helm, which tells of every symbolic link in a chart.
+// TestMain silences Helm and ends what is built for all tests.
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard)
 	code := m.Run()

@@ -2,8 +2,7 @@ package packagingtest
 
 import (
 	"fmt"
-	"io"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,8 +10,8 @@ import (
 	"testing"
 
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
-	monitoringalpha "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
 	"helm.sh/helm/v3/pkg/action"
+	helmchart "helm.sh/helm/v3/pkg/chart"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/release"
@@ -84,19 +83,84 @@ credentials: {existingSecret: ""}
 extraVolumes: [{name: keys, secret: {secretName: organizations}}]
 extraVolumeMounts: [{name: keys, mountPath: /etc/exporter/keys, readOnly: true}]
 extraArgs: [--api.key-id-file=/etc/exporter/keys/id, --api.key-secret-file=/etc/exporter/keys/secret]
-scrapeConfig: {enabled: true, labels: {release: prometheus}}
+scrapeConfig: {enabled: true, labels: {release: prometheus}, sampleLimit: 1000000, trackTimestampsStaleness: true}
 commonLabels: {team: database}
 podAnnotations: {example.com/a: b}
 `,
+	"discovered-shards": `
+shardCount: 2
+web: {port: 9443, existingSecret: exporter-web, tls: true}
+service: {port: 443}
+flags: {web.telemetry-path: /all}
+scrapeConfig:
+  enabled: true
+  tlsConfig: {ca: {secret: {name: exporter-web, key: ca.crt}}, serverName: exporter}
+  basicAuth: {username: {name: scrape, key: user}, password: {name: scrape, key: password}}
+`,
+	// Everything that is passed on as it is.
+	"everything": `
+namespaceOverride: elsewhere
+commonAnnotations: {example.com/owner: database}
+deploymentAnnotations: {example.com/change: "17"}
+podLabels: {team: postgres}
+commonLabels: {team: database, app.kubernetes.io/version: mine}
+service: {labels: {team: network}, annotations: {example.com/owner: network}}
+extraEnvFrom: [{configMapRef: {name: proxy}}]
+lifecycle: {preStop: {sleep: {seconds: 5}}}
+updateStrategy: {type: Recreate}
+dnsPolicy: None
+dnsConfig: {nameservers: [192.0.2.53]}
+hostAliases: [{ip: 192.0.2.1, hostnames: [api.clickhouse.cloud]}]
+affinity: {nodeAffinity: {requiredDuringSchedulingIgnoredDuringExecution: {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}}
+priorityClassName: system-cluster-critical
+imagePullSecrets: [{name: registry}]
+livenessProbe: {terminationGracePeriodSeconds: 10}
+initContainers:
+  - {name: wait, image: "busybox:1.37.0", resources: &r {requests: {cpu: 1m, memory: 1Mi}, limits: {memory: 9Mi}},
+     securityContext: &s {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}}
+extraContainers:
+  - {name: proxy, image: "proxy:1.2.3", resources: *r, securityContext: *s}
+extraObjects:
+  - apiVersion: v1
+    kind: ConfigMap
+    metadata: {name: '{{ include "exporter.fullname" . }}-more', namespace: '{{ include "exporter.namespace" . }}'}
+    data: {a: "1"}
+  - |
+    apiVersion: v1
+    kind: ConfigMap
+    metadata:
+      name: text
+      namespace: {{ include "exporter.namespace" . }}
+serviceMonitor:
+  enabled: true
+  jobLabel: app.kubernetes.io/name
+  targetLabels: [team]
+  podTargetLabels: [team]
+  attachMetadata: {node: true}
+  sampleLimit: 1000000
+  targetLimit: 1
+  labelLimit: 50
+  labelNameLengthLimit: 100
+  labelValueLengthLimit: 1000
+  trackTimestampsStaleness: true
+prometheusRule:
+  enabled: true
+  disabled: [ClickHousePostgresDeadlocks]
+`,
 }
 
-// install renders the chart as "helm template" does.
+// install renders the chart with values from a file, as "helm template" does.
 func install(t *testing.T, text string) (*release.Release, error) {
 	t.Helper()
 	var v map[string]any
 	if err := yaml.UnmarshalStrict([]byte(text), &v); err != nil {
 		t.Fatal(err)
 	}
+	return installValues(t, v)
+}
+
+func installValues(t *testing.T, v map[string]any) (*release.Release, error) {
+	t.Helper()
 	c, err := loader.Load(chart)
 	if err != nil {
 		t.Fatal(err)
@@ -129,8 +193,10 @@ func TestHelmTemplate(t *testing.T) {
 			}
 			objects := decode(t, []byte(r.Manifest))
 			checkObjects(t, objects)
-			for _, rule := range every[*monitoring.PrometheusRule](objects) {
-				checkRules(t, rule)
+			if !strings.Contains(text, "disabled:") {
+				for _, rule := range every[*monitoring.PrometheusRule](objects) {
+					checkRules(t, rule)
+				}
 			}
 			if strings.Contains(text, "dashboards:") {
 				checkDashboards(t, every[*core.ConfigMap](objects))
@@ -185,11 +251,25 @@ func TestHelmRefuses(t *testing.T) {
 		{"digest", `image: {digest: latest}`, "/image/digest"},
 		{"privileged port", `web: {port: 443}`, "/web/port"},
 		{"duration", `serviceMonitor: {interval: 30}`, "/serviceMonitor/interval"},
-		{"a flag that the chart sets", `flags: {web.listen-address: ":1"}`, "web.listen-address"},
-		{"a flag with dashes", `flags: {--log.level: debug}`, "--log.level"},
+		{"a flag that the chart sets", `flags: {web.listen-address: ":1"}`, "--web.listen-address is for the chart to set"},
+		{"a flag with dashes", `flags: {--log.level: debug}`, "no flag ----log.level"},
 		{"replicas of shards", `{replicaCount: 2, shardCount: 2}`, "cannot both be more than 1"},
 		{"two scrapes of the same", `{podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}`, "only one of serviceMonitor"},
 		{"discovery of one of two replicas", `{replicaCount: 2, scrapeConfig: {enabled: true}}`, "scrapeConfig asks one exporter"},
+		{"an unknown flag", `flags: {bogus: 1}`, "the exporter has no flag --bogus"},
+		{"an unknown flag of the web server", `flags: {web.bogus: true}`, "the exporter has no flag --web.bogus"},
+		{"more replicas than requests", `replicaCount: 9`, "9 pods share the 8 requests"},
+		{"more shards than requests", `shardCount: 9`, "9 pods share the 8 requests"},
+		{"more replicas than requests by a flag", `{replicaCount: 3, flags: {api.rate-use: 2}}`, "3 pods share the 2 requests"},
+		{"more replicas than requests by the file", `{replicaCount: 3, config: {rate_use: 2}}`, "3 pods share the 2 requests"},
+		{"two configuration files", `{config: {services: {}}, existingConfigMap: mine}`, "config and existingConfigMap"},
+		{"a selector among the pods' labels", `podLabels: {app.kubernetes.io/name: mine}`, "app.kubernetes.io/name cannot be changed"},
+		{"a selector among all labels", `commonLabels: {app.kubernetes.io/instance: mine}`, "app.kubernetes.io/instance cannot be changed"},
+		{"a probe of another kind", `livenessProbe: {enabled: false}`, "/livenessProbe"},
+		{"a rule that is not there", `prometheusRule: {enabled: true, disabled: [Bogus]}`, "no rule or group Bogus"},
+		{"a severity of no alert", `prometheusRule: {enabled: true, severity: {Bogus: info}}`, "no alert Bogus"},
+		{"a threshold of no alert", `prometheusRule: {enabled: true, thresholds: {Bogus: 1}}`, "no alert Bogus"},
+		{"a threshold where there is none", `prometheusRule: {enabled: true, thresholds: {ClickHousePostgresExporterDown: 1}}`, "ClickHousePostgresExporterDown has no threshold"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := install(t, test.values)
@@ -204,13 +284,13 @@ func TestHelmRefuses(t *testing.T) {
 }
 
 // TestHelmSchemaKnowsValues fails when a value has no schema, or a schema no
-// value, or a value no comment or template that uses it.
+// value, or a value no template that uses it.
 func TestHelmSchemaKnowsValues(t *testing.T) {
-	var schema struct {
-		Properties map[string]struct {
-			Properties map[string]any
-		}
+	type object struct {
+		Ref        string `json:"$ref"`
+		Properties map[string]object
 	}
+	var schema object
 	if err := yaml.Unmarshal(read(t, filepath.Join(chart, "values.schema.json")), &schema); err != nil {
 		t.Fatal(err)
 	}
@@ -227,12 +307,13 @@ func TestHelmSchemaKnowsValues(t *testing.T) {
 		if !ok {
 			t.Errorf("value %s has no schema", name)
 		}
-		if !regexp.MustCompile(`\.Values\.` + name + `\b`).MatchString(templates.String()) {
+		// By itself, or by its name where several are passed on.
+		if !regexp.MustCompile(`\.Values\.` + name + `\b|"` + name + `"`).MatchString(templates.String()) {
 			t.Errorf("value %s is used by no template", name)
 		}
 		nested, _ := value.(map[string]any)
 		for key := range p.Properties {
-			if _, ok := nested[key]; !ok && !strings.HasSuffix(name, "Probe") && name != "resources" {
+			if _, ok := nested[key]; !ok && name != "resources" {
 				t.Errorf("the schema knows %s.%s, which values.yaml does not", name, key)
 			}
 		}
@@ -291,33 +372,40 @@ func TestHelmConfigRestartsPods(t *testing.T) {
 	}
 }
 
-func TestHelmMemoryLimit(t *testing.T) {
-	for limit, want := range map[string]string{"128Mi": "115MiB", "1Gi": "921MiB", "100M": ""} {
-		c := workloads(decode(t, template(t, "resources: {limits: {memory: "+limit+"}}")))[0].exporters()[0]
-		got := ""
-		for _, e := range c.Env {
-			if e.Name == "GOMEMLIMIT" {
-				got = e.Value
-			}
+// TestHelmFiles holds the chart's copies against what they are copied from.
+func TestHelmFiles(t *testing.T) {
+	names := regexp.MustCompile("(?m)^\\| `--([a-z.-]+)`")
+	flags, _, _ := strings.Cut(string(read(t, inRoot("docs/flags.md"))), "\n## ")
+	var lines strings.Builder
+	for _, m := range names.FindAllStringSubmatch(flags, -1) {
+		lines.WriteString(m[1] + "\n")
+	}
+	files := map[string][]byte{"flags.txt": []byte(lines.String())}
+	for _, pattern := range []string{"deploy/prometheus/rules/*.yml", "deploy/grafana/dashboards/*.json"} {
+		for _, path := range glob(t, pattern) {
+			files[filepath.Base(filepath.Dir(path))+"/"+filepath.Base(path)] = read(t, path)
 		}
-		if got != want {
-			t.Errorf("GOMEMLIMIT is %q of a limit of %s, want %q", got, limit, want)
+	}
+	for name, content := range files {
+		same(t, filepath.Join(chart, "files", filepath.FromSlash(name)), content)
+	}
+	err := filepath.WalkDir(filepath.Join(chart, "files"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
 		}
+		name, err := filepath.Rel(filepath.Join(chart, "files"), path)
+		if _, ok := files[filepath.ToSlash(name)]; !ok || !d.Type().IsRegular() {
+			t.Errorf("%s is a copy of nothing: make chart-files", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-func TestHelmScrapeConfig(t *testing.T) {
-	all := every[*monitoringalpha.ScrapeConfig](decode(t, template(t, values["config"])))
-	if len(all) != 2 {
-		t.Fatalf("%d scrape configs, want one of the services and one of the exporter", len(all))
-	}
-	if u := all[0].Spec.HTTPSDConfigs; len(u) != 1 || u[0].URL != "http://test-clickhouse-postgres-exporter.postgres-metrics.svc:9924/sd" {
-		t.Errorf("service discovery at %v", u)
-	}
-}
-
-// TestHelmPackage checks that the links in the chart become files in its
-// archive, which is what most users install.
+// TestHelmPackage checks that the archive, which is what most users install,
+// makes the same of its files.
 func TestHelmPackage(t *testing.T) {
 	pkg := action.NewPackage()
 	pkg.Destination = t.TempDir()
@@ -325,25 +413,18 @@ func TestHelmPackage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(archive)
+	packed, err := loader.Load(archive)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	c, err := loader.LoadArchive(io.Reader(f))
+	unpacked, err := loader.Load(chart)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, pattern := range []string{"deploy/prometheus/rules/*.yml", "deploy/grafana/dashboards/*.json"} {
-		for _, path := range glob(t, pattern) {
-			name := "files/" + filepath.Base(filepath.Dir(path)) + "/" + filepath.Base(path)
-			found := false
-			for _, file := range c.Files {
-				found = found || file.Name == name && string(file.Data) == string(read(t, path))
-			}
-			if !found {
-				t.Errorf("the archive lacks %s as it is in %s", name, path)
-			}
-		}
+	byName := func(a, b *helmchart.File) int { return strings.Compare(a.Name, b.Name) }
+	slices.SortFunc(packed.Files, byName)
+	slices.SortFunc(unpacked.Files, byName)
+	if d := diff(unpacked.Files, packed.Files); d != "" {
+		t.Errorf("the archive has other files (-chart +archive):\n%s", d)
 	}
 }

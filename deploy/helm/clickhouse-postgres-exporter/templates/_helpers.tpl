@@ -13,6 +13,10 @@
 {{- end }}
 {{- end }}
 
+{{- define "exporter.shardsName" -}}
+{{- include "exporter.fullname" . }}-shards
+{{- end }}
+
 {{- define "exporter.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "exporter.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
@@ -23,8 +27,63 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ include "exporter.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
+{{- end }}
+
+{{- define "exporter.namespace" -}}
+{{- default .Release.Namespace .Values.namespaceOverride }}
+{{- end }}
+
+{{/* The labels of the values and of the chart as one map, since a key that is
+there twice is no YAML. Takes a list of maps, of which the first wins and the
+last is the chart's. */}}
+{{- define "exporter.mergeLabels" -}}
+{{- $merged := dict }}
+{{- range initial . }}
+{{- $merged = merge $merged (default dict .) }}
+{{- end }}
+{{- range list "app.kubernetes.io/name" "app.kubernetes.io/instance" }}
+{{- if hasKey $merged . }}
+{{- fail (printf "label %s cannot be changed, since the chart finds its pods by it: set nameOverride instead" .) }}
+{{- end }}
+{{- end }}
+{{- toYaml (merge $merged (last . | fromYaml)) }}
+{{- end }}
+
+{{/* What an object has as metadata. Takes a dict of root and of what is the
+object's own: name, namespace, labels, annotations. */}}
+{{- define "exporter.metadata" -}}
+name: {{ default (include "exporter.fullname" .root) .name }}
+namespace: {{ default (include "exporter.namespace" .root) .namespace }}
+labels:
+  {{- include "exporter.mergeLabels" (list .labels .root.Values.commonLabels (include "exporter.labels" .root)) | nindent 2 }}
+{{- with merge dict (default dict .annotations) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* Values under their own names, without those that are empty. Takes a list of
+the map that has them and of their names. */}}
+{{- define "exporter.fields" -}}
+{{- $from := first . }}
+{{- $fields := dict }}
+{{- range $name := rest . }}
+{{- with get $from $name }}
+{{- $_ := set $fields $name . }}
+{{- end }}
+{{- end }}
+{{- with $fields }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A number as it was written: Helm reads 1000000 in a file as 1e+06, and --set
+as an integer. */}}
+{{- define "exporter.string" -}}
+{{- if kindIs "float64" . }}
+{{- ternary (. | int64 | toString) (. | toString) (eq (floor .) .) }}
+{{- else }}
+{{- . | toString }}
 {{- end }}
 {{- end }}
 
@@ -49,6 +108,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- ternary "https" "http" .Values.web.tls }}
 {{- end }}
 
+{{- define "exporter.path" -}}
+{{- index .Values.flags "web.telemetry-path" | default "/metrics" }}
+{{- end }}
+
 {{- define "exporter.pods" -}}
 {{- max (int .Values.replicaCount) (int .Values.shardCount) }}
 {{- end }}
@@ -61,70 +124,88 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
-{{/* Nine tenths of the memory limit, where it is written in Mi or Gi. */}}
+{{/* Nine tenths of the memory limit. */}}
 {{- define "exporter.goMemLimit" -}}
-{{- $limit := dig "limits" "memory" "" .Values.resources | toString }}
+{{- $limit := dig "limits" "memory" "" (.Values.resources | default dict) | toString }}
+{{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 }}
+{{- $unit := regexFind "[a-zA-Z]*$" $limit }}
 {{- if .Values.goMemLimit }}
 {{- .Values.goMemLimit }}
-{{- else if regexMatch "^[0-9]+Mi$" $limit }}
-{{- printf "%dMiB" (div (mul (trimSuffix "Mi" $limit | int) 9) 10) }}
-{{- else if regexMatch "^[0-9]+Gi$" $limit }}
-{{- printf "%dMiB" (div (mul (trimSuffix "Gi" $limit | int) 9216) 10) }}
+{{- else if and $limit (hasKey $units $unit) }}
+{{- printf "%dMiB" (divf (mulf (trimSuffix $unit $limit) (get $units $unit) 0.9) 1048576 | floor | int) }}
 {{- end }}
 {{- end }}
 
-{{/* How the program asks itself: it has to know where it listens and how. */}}
-{{- define "exporter.healthcheck" -}}
-- /bin/clickhouse_postgres_exporter
-- healthcheck
-{{- if ne (int .Values.web.port) 9924 }}
+{{/* How the program listens. Its own check has to know that, too. */}}
+{{- define "exporter.webArgs" -}}
 - --web.listen-address=:{{ .Values.web.port }}
-{{- end }}
 {{- if .Values.web.existingSecret }}
 - --web.config.file=/etc/exporter/web/{{ .Values.web.key }}
-{{- if and .Values.web.probeCert .Values.web.probeKey }}
-- --client-cert-file=/etc/exporter/web/{{ .Values.web.probeCert }}
-- --client-key-file=/etc/exporter/web/{{ .Values.web.probeKey }}
+{{- end }}
+{{- include "exporter.flags" (list . true) }}
+{{- end }}
+
+{{/* The flags among the values. Takes a list of the root and of whether those
+of the web server are asked for, or the others. */}}
+{{- define "exporter.flags" -}}
+{{- $web := last . }}
+{{- with first . }}
+{{- $known := .Files.Lines "files/flags.txt" }}
+{{- $own := list "api.key-id-file" "api.key-secret-file" "api.organization-id" "api.replicas" "config.check" "config.file" "demo" "demo.services" "shard.count" "shard.index" "web.config.file" "web.listen-address" "web.systemd-socket" }}
+{{- range $flag, $value := .Values.flags }}
+{{- if not (has $flag $known) }}
+{{- fail (printf "flags: the exporter has no flag --%s" $flag) }}
+{{- else if has $flag $own }}
+{{- fail (printf "flags: --%s is for the chart to set, from other values" $flag) }}
+{{- end }}
+{{- if eq $web (hasPrefix "web." $flag) }}
+{{- range ternary $value (list $value) (kindIs "slice" $value) }}
+{{- if eq (toString .) "true" }}
+- --{{ $flag }}
+{{- else if eq (toString .) "false" }}
+- --no-{{ $flag }}
+{{- else }}
+- {{ printf "--%s=%s" $flag (include "exporter.string" .) | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
 
-{{/* What every kind of scrape has in common. Takes a dict of root and monitor. */}}
+{{/* A probe. Without a handler of its own it is the program's check of itself.
+Takes a dict of root, probe and the arguments of that check. */}}
+{{- define "exporter.probe" -}}
+{{- if not (or .probe.exec .probe.grpc .probe.httpGet .probe.tcpSocket) }}
+exec:
+  command:
+    - /bin/clickhouse_postgres_exporter
+    - healthcheck
+    {{- with .args }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- include "exporter.webArgs" .root | nindent 4 }}
+    {{- with .root.Values.web }}
+    {{- if and .existingSecret .probeCert .probeKey }}
+    - --client-cert-file=/etc/exporter/web/{{ .probeCert }}
+    - --client-key-file=/etc/exporter/web/{{ .probeKey }}
+    {{- end }}
+    {{- end }}
+{{ end }}
+{{- toYaml .probe }}
+{{- end }}
+
+{{/* A ServiceMonitor's or PodMonitor's endpoint. Takes a dict of root and monitor. */}}
 {{- define "exporter.endpoint" -}}
+port: metrics
+path: {{ include "exporter.path" .root }}
 scheme: {{ include "exporter.scheme" .root }}
-interval: {{ .monitor.interval }}
-scrapeTimeout: {{ .monitor.scrapeTimeout }}
-honorLabels: {{ .monitor.honorLabels }}
-{{- with .monitor.tlsConfig }}
-tlsConfig:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .monitor.basicAuth }}
-basicAuth:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .monitor.relabelings }}
-relabelings:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .monitor.metricRelabelings }}
-metricRelabelings:
-  {{- toYaml . | nindent 2 }}
+{{- with include "exporter.fields" (list .monitor "interval" "scrapeTimeout" "honorLabels" "trackTimestampsStaleness" "tlsConfig" "basicAuth" "relabelings" "metricRelabelings") }}
+{{ . }}
 {{- end }}
 {{- end }}
 
-{{/* The same for a ScrapeConfig, which has other names for it. */}}
-{{- define "exporter.scrape" -}}
-scheme: {{ include "exporter.scheme" .root | upper }}
-scrapeInterval: {{ .monitor.interval }}
-scrapeTimeout: {{ .monitor.scrapeTimeout }}
-honorLabels: {{ .monitor.honorLabels }}
-{{- with .monitor.tlsConfig }}
-tlsConfig:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
-{{- with .monitor.basicAuth }}
-basicAuth:
-  {{- toYaml . | nindent 2 }}
-{{- end }}
+{{/* What the operator has the same names for in all kinds of scrape. */}}
+{{- define "exporter.limits" -}}
+{{- include "exporter.fields" (list . "jobLabel" "targetLabels" "podTargetLabels" "attachMetadata" "sampleLimit" "targetLimit" "labelLimit" "labelNameLengthLimit" "labelValueLengthLimit") }}
 {{- end }}

@@ -3,41 +3,31 @@
 metadata:
   labels:
     {{- /* Without the chart's version, which would restart pods for nothing. */}}
-    {{- include "exporter.selectorLabels" . | nindent 4 }}
-    {{- with .Values.commonLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
-    {{- with .Values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "exporter.mergeLabels" (list .Values.podLabels .Values.commonLabels (include "exporter.selectorLabels" .)) | nindent 4 }}
   annotations:
-    kubectl.kubernetes.io/default-container: exporter
-    {{- if and .Values.config (not .Values.existingConfigMap) }}
-    checksum/config: {{ toYaml .Values.config | sha256sum }}
+    {{- $annotations := dict "kubectl.kubernetes.io/default-container" "exporter" }}
+    {{- with .Values.config }}
+    {{- $_ := set $annotations "checksum/config" (toYaml . | sha256sum) }}
     {{- end }}
-    {{- with .Values.podAnnotations }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- toYaml (merge dict .Values.podAnnotations $annotations) | nindent 4 }}
 spec:
   serviceAccountName: {{ include "exporter.serviceAccountName" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  {{- with include "exporter.fields" (list .Values "affinity" "dnsConfig" "dnsPolicy" "hostAliases" "imagePullSecrets" "initContainers" "nodeSelector" "priorityClassName" "tolerations") }}
+  {{- . | nindent 2 }}
   {{- end }}
-  {{- with .Values.imagePullSecrets }}
-  imagePullSecrets:
+  {{- with .Values.podSecurityContext }}
+  securityContext:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  securityContext:
-    {{- toYaml .Values.podSecurityContext | nindent 4 }}
   containers:
     - name: exporter
       image: {{ include "exporter.image" . | quote }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
       args:
-        - --web.listen-address=:{{ .Values.web.port }}
+        {{- include "exporter.webArgs" . | nindent 8 }}
         {{- if .Values.demo.enabled }}
         - --demo
         - --demo.services={{ int .Values.demo.services }}
@@ -55,99 +45,53 @@ spec:
         {{- if include "exporter.configMapName" . }}
         - --config.file=/etc/exporter/config/config.yml
         {{- end }}
-        {{- if .Values.web.existingSecret }}
-        - --web.config.file=/etc/exporter/web/{{ .Values.web.key }}
-        {{- end }}
-        {{- range $flag, $value := .Values.flags }}
-        {{- if kindIs "bool" $value }}
-        - --{{ ternary "" "no-" $value }}{{ $flag }}
-        {{- else if kindIs "float64" $value }}
-        {{- /* Helm reads every number as a float, and would write 1e+06. */}}
-        - --{{ $flag }}={{ ternary ($value | int64 | toString) ($value | toString) (eq (floor $value) $value) }}
-        {{- else }}
-        - {{ printf "--%s=%s" $flag $value | quote }}
-        {{- end }}
-        {{- end }}
+        {{- include "exporter.flags" (list . false) | indent 8 }}
         {{- range .Values.extraArgs }}
         - {{ . | quote }}
         {{- end }}
+      {{- with include "exporter.env" . }}
       env:
-        {{- with include "exporter.goMemLimit" . }}
-        - name: GOMEMLIMIT
-          value: {{ . }}
-        {{- end }}
-        {{- if not .Values.demo.enabled }}
-        {{- with .Values.organizationId }}
-        - name: CLICKHOUSE_ORG_ID
-          value: {{ . | quote }}
-        {{- end }}
-        {{- with .Values.credentials }}
-        {{- if and .existingSecret (eq .method "env") }}
-        - name: CLICKHOUSE_CLOUD_API_KEY
-          valueFrom:
-            secretKeyRef:
-              name: {{ .existingSecret }}
-              key: {{ .keyIdKey }}
-        - name: CLICKHOUSE_CLOUD_API_SECRET
-          valueFrom:
-            secretKeyRef:
-              name: {{ .existingSecret }}
-              key: {{ .keySecretKey }}
-        {{- end }}
-        {{- end }}
-        {{- end }}
-        {{- with .Values.extraEnv }}
+        {{- . | nindent 8 }}
+      {{- end }}
+      {{- with .Values.extraEnvFrom }}
+      envFrom:
         {{- toYaml . | nindent 8 }}
-        {{- end }}
+      {{- end }}
       ports:
         - name: metrics
           containerPort: {{ .Values.web.port }}
           protocol: TCP
+      {{- with .Values.startupProbe }}
       startupProbe:
-        exec:
-          command:
-            {{- include "exporter.healthcheck" . | nindent 12 }}
-        {{- toYaml .Values.startupProbe | nindent 8 }}
+        {{- include "exporter.probe" (dict "root" $ "probe" .) | nindent 8 }}
+      {{- end }}
+      {{- with .Values.livenessProbe }}
       # Of the process, not of upstream: an outage there restarts nothing.
       livenessProbe:
-        exec:
-          command:
-            {{- include "exporter.healthcheck" . | nindent 12 }}
-        {{- toYaml .Values.livenessProbe | nindent 8 }}
+        {{- include "exporter.probe" (dict "root" $ "probe" .) | nindent 8 }}
+      {{- end }}
+      {{- with .Values.readinessProbe }}
       # Has data: a rollout with a wrong key does not pass for a success.
       readinessProbe:
-        exec:
-          command:
-            {{- include "exporter.healthcheck" . | nindent 12 }}
-            - --ready
-        {{- toYaml .Values.readinessProbe | nindent 8 }}
-      resources:
-        {{- toYaml .Values.resources | nindent 8 }}
-      securityContext:
-        {{- toYaml .Values.securityContext | nindent 8 }}
+        {{- include "exporter.probe" (dict "root" $ "probe" . "args" (list "--ready")) | nindent 8 }}
+      {{- end }}
+      {{- with include "exporter.fields" (list .Values "lifecycle" "resources" "securityContext") }}
+      {{- . | nindent 6 }}
+      {{- end }}
       {{- with include "exporter.volumeMounts" . }}
       volumeMounts:
         {{- . | nindent 8 }}
       {{- end }}
+    {{- with .Values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- with include "exporter.volumes" . }}
   volumes:
     {{- . | nindent 4 }}
   {{- end }}
-  {{- with .Values.nodeSelector }}
-  nodeSelector:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.affinity }}
-  affinity:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with .Values.tolerations }}
-  tolerations:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
   topologySpreadConstraints:
-    {{- if .Values.topologySpreadConstraints }}
-    {{- toYaml .Values.topologySpreadConstraints | nindent 4 }}
+    {{- with .Values.topologySpreadConstraints }}
+    {{- toYaml . | nindent 4 }}
     {{- else }}
     - topologyKey: kubernetes.io/hostname
       maxSkew: 1
@@ -191,6 +135,27 @@ certificate is rotated. */}}
 {{- $volumes = append $volumes (dict "name" "web" "secret" (dict "secretName" . "defaultMode" 288)) }}
 {{- end }}
 {{- with concat $volumes .Values.extraVolumes }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "exporter.env" -}}
+{{- $env := list }}
+{{- with include "exporter.goMemLimit" . }}
+{{- $env = append $env (dict "name" "GOMEMLIMIT" "value" .) }}
+{{- end }}
+{{- if not .Values.demo.enabled }}
+{{- with .Values.organizationId }}
+{{- $env = append $env (dict "name" "CLICKHOUSE_ORG_ID" "value" .) }}
+{{- end }}
+{{- with .Values.credentials }}
+{{- if and .existingSecret (eq .method "env") }}
+{{- $env = append $env (dict "name" "CLICKHOUSE_CLOUD_API_KEY" "valueFrom" (dict "secretKeyRef" (dict "name" .existingSecret "key" .keyIdKey))) }}
+{{- $env = append $env (dict "name" "CLICKHOUSE_CLOUD_API_SECRET" "valueFrom" (dict "secretKeyRef" (dict "name" .existingSecret "key" .keySecretKey))) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- with concat $env .Values.extraEnv }}
 {{- toYaml . }}
 {{- end }}
 {{- end }}
