@@ -33,7 +33,9 @@ type checkReport struct {
 			OK            bool
 			Error, Reason string
 		}
-		Errors, Warnings []string
+		Key                *struct{ ID, Name string }
+		MissingPermissions []string `json:"missing_permissions"`
+		Errors, Warnings   []string
 	}
 }
 
@@ -71,82 +73,115 @@ func TestCheckJudges(t *testing.T) {
 		requests []string // that are made, and whether they work
 		errors   []string // expressions
 		warnings []string
+		missing  []string // permissions
 	}{
 		{
 			name: "all is well", services: 3,
-			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics", "whoami"},
 		},
 		{
 			name: "Organization found", services: 3, unknown: true,
-			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics", "whoami"},
 		},
 		{
 			name: "no services", services: 0, trouble: func(*simulator.Simulator) {},
-			requests: []string{"organizations", "services", "organization_metrics"},
+			requests: []string{"organizations", "services", "organization_metrics", "whoami"},
 		},
 		{
 			name: "organizations can't be listed, id given", services: 3, trouble: fault(403, "organizations"),
-			requests: []string{"!organizations", "services", "organization_metrics", "service_metrics"},
+			requests: []string{"!organizations", "services", "organization_metrics", "service_metrics", "whoami"},
 			warnings: []string{"the organization's name is not known: list organizations: API key not allowed to do this .*"},
 		},
 		{
 			name: "organizations can't be listed, id not given", services: 3, trouble: fault(403, "organizations"), unknown: true,
-			requests: []string{"!organizations"},
+			requests: []string{"!organizations", "whoami"},
 			errors:   []string{`list organizations: API key not allowed to do this \(status 403, upstream says "FORBIDDEN: not today", ` + id + `\); check the key's role and its IP access list`},
 		},
 		{
 			name: "no organization", trouble: body(func([]byte) []byte { return []byte(`{"result":[]}`) }, "organizations"), unknown: true,
-			requests: []string{"organizations"},
+			requests: []string{"organizations", "whoami"},
 			errors:   []string{"the API key sees no organization: give it access to one in the ClickHouse Cloud console"},
 		},
 		{
 			name: "two organizations", unknown: true,
 			trouble:  body(func([]byte) []byte { return []byte(`{"result":[{"id":"a","name":"A"},{"id":"b","name":"B"}]}`) }, "organizations"),
-			requests: []string{"organizations"},
+			requests: []string{"organizations", "whoami"},
 			errors:   []string{`the API key sees 2 organizations: set --api.organization-id or CLICKHOUSE_ORG_ID to one of a \("A"\), b \("B"\)`},
 		},
 		{
 			name: "services can't be listed", services: 3, trouble: fault(403, "services"),
-			requests: []string{"organizations", "!services", "organization_metrics"},
+			requests: []string{"organizations", "!services", "organization_metrics", "whoami"},
 			errors:   []string{"list services: API key not allowed to do this .*"},
+			missing:  []string{"control-plane:postgres-service:view"},
 		},
 		{
 			name: "organization's metrics refused", services: 3, trouble: fault(400, "organization_metrics"),
-			requests: []string{"organizations", "services", "!organization_metrics", "service_metrics"},
-			warnings: []string{"get organization metrics: API refused the request .*"},
+			requests: []string{"organizations", "services", "!organization_metrics", "service_metrics", "whoami"},
+			warnings: []string{
+				"get organization metrics: API refused the request .*",
+				"without the organization's metrics, the exporter reads those of services one by one, each about every 30s",
+			},
+		},
+		{
+			name: "organization's metrics not permitted", services: 3, trouble: fault(403, "organization_metrics"),
+			requests: []string{"organizations", "services", "!organization_metrics", "service_metrics", "whoami"},
+			warnings: []string{
+				"get organization metrics: API key not allowed to do this .*; check the key's IP access list, and that its role has control-plane:organization:view",
+				"without the organization's metrics, the exporter reads those of services one by one, each about every 30s",
+			},
+			missing: []string{"control-plane:organization:view"},
+		},
+		{
+			name: "nothing permitted", services: 3, trouble: fault(403, "organization_metrics", "services"),
+			requests: []string{"organizations", "!services", "!organization_metrics", "whoami"},
+			errors:   []string{"list services: API key not allowed to do this .*", "get organization metrics: API key not allowed to do this .*"},
+			missing:  []string{"control-plane:postgres-service:view", "control-plane:organization:view"},
+		},
+		{
+			name: "key without a name", services: 3, trouble: fault(404, "whoami"),
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+		},
+		{
+			name: "key's name not answered", services: 3, trouble: fault(500, "whoami"),
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics", "!whoami"},
+			warnings: []string{"the key's name is not known: get the key's name: API failed .*"},
 		},
 		{
 			name: "a service's metrics refused", services: 3, trouble: fault(403, "service_metrics"),
-			requests: []string{"organizations", "services", "organization_metrics", "!service_metrics"},
+			requests: []string{"organizations", "services", "organization_metrics", "!service_metrics", "whoami"},
 			warnings: []string{"get service metrics: API key not allowed to do this .*"},
 		},
 		{
 			name: "all metrics refused", services: 3, trouble: fault(403, "organization_metrics", "service_metrics"),
-			requests: []string{"organizations", "services", "!organization_metrics", "!service_metrics"},
+			requests: []string{"organizations", "services", "!organization_metrics", "!service_metrics", "whoami"},
 			errors:   []string{"get organization metrics: API key not allowed .*", "get service metrics: API key not allowed .*"},
+			missing:  []string{"control-plane:organization:view"},
 		},
 		{
-			name: "rate limit used up by others", services: 3, trouble: fault(429, "services"),
+			name: "rate limit used up by others", services: 3,
+			trouble: func(s *simulator.Simulator) {
+				s.SetFault(simulator.Fault{Endpoints: []string{"services"}, Status: 429, Header: http.Header{"X-Ratelimit-Reset": {"600"}}})
+			},
 			requests: []string{"organizations", "!services"},
-			errors:   []string{"list services: rate limit of the API key reached .*; next request in .*, lower --api.rate-use if other programs share the key"},
+			errors:   []string{"list services: rate limit of the API key reached .*; next request in 2m.*, lower --api.rate-use if other programs share the key; --timeout=1m0s ends before that"},
 		},
 		{
 			name: "no metrics but nonsense", services: 3,
 			trouble:  body(func([]byte) []byte { return []byte("a{b 1\n") }, "organization_metrics", "service_metrics"),
-			requests: []string{"organizations", "services", "!organization_metrics", "!service_metrics"},
+			requests: []string{"organizations", "services", "!organization_metrics", "!service_metrics", "whoami"},
 			errors:   []string{"metrics not as documented: .*line 1.*", "metrics not as documented: .*line 1.*"},
 		},
 		{
 			name: "more services than a page holds", services: 101,
-			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
-			warnings: []string{"the organization's metrics cover 100 of 101 running services: the exporter reads the others one by one"},
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics", "whoami"},
+			warnings: []string{"the organization's metrics cover 100 of 101 running services: the exporter reads the others one by one, each about every 30s"},
 		},
 		{
 			name: "a service without a state", services: 3,
 			trouble: body(func(list []byte) []byte {
 				return bytes.Replace(list, []byte(`"state":"running"`), []byte(`"state":""`), 1)
 			}, "services"),
-			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics", "whoami"},
 			warnings: []string{`the list of services gives no state for "[^"]+" \([0-9a-f-]{36}\): .*`},
 		},
 		{
@@ -155,7 +190,7 @@ func TestCheckJudges(t *testing.T) {
 				date := time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)
 				s.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics"}, Header: http.Header{"Date": {date}}})
 			},
-			requests: []string{"organizations", "services", "organization_metrics", "service_metrics"},
+			requests: []string{"organizations", "services", "organization_metrics", "service_metrics", "whoami"},
 			warnings: []string{"this machine's clock is (1h0m[01]s|59m59s) ahead of the API's: set it by NTP, or the ages and times in the metrics are wrong"},
 		},
 	} {
@@ -190,13 +225,19 @@ func TestCheckJudges(t *testing.T) {
 			}
 			match("errors", test.errors, r.Errors)
 			match("warnings", test.warnings, r.Warnings)
+			if diff := cmp.Diff(append([]string{}, test.missing...), r.MissingPermissions); diff != "" {
+				t.Error(diff)
+			}
+			if named := slices.Contains(test.requests, "whoami"); named != (r.Key != nil && r.Key.Name != "" && r.Key.ID != "") {
+				t.Errorf("key %+v", r.Key)
+			}
 			if len(test.errors) > 0 {
 				match("stderr", []string{"clickhouse_postgres_exporter: error: " + test.errors[0] + "\n"}, []string{stderr})
 			}
 			// What people read says the same.
 			_, stdout, _ := runCommand(t, env, append([]string{"check"}, fast...)...)
 			for _, w := range append(r.Warnings, r.Errors[min(1, len(r.Errors)):]...) {
-				if beginning, _, _ := strings.Cut(w, "("); !strings.Contains(stdout, ": "+strings.TrimSpace(beginning[:min(30, len(beginning))])) {
+				if beginning, _, _ := strings.Cut(w, "("); !strings.Contains(stdout, ": "+strings.TrimSpace(beginning[:min(24, len(beginning))])) {
 					t.Errorf("%q is not in\n%s", w, stdout)
 				}
 			}
@@ -215,7 +256,7 @@ func TestCheckTimesOut(t *testing.T) {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
 	code, _, stderr = runCommand(t, env, append(fast, "once", "--timeout=50ms")...)
-	want = "clickhouse_postgres_exporter: error: not done within --timeout=50ms, still waiting for the list of services: raise --timeout, or see what is slow with --log.level=debug\n"
+	want = "clickhouse_postgres_exporter: error: not done within --timeout=50ms, still waiting for the list of services: raise --timeout, see what is slow with --log.level=debug, or lower --api.rate-use if no exporter runs with this key\n"
 	if code != 1 || stderr != want {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}

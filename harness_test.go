@@ -160,8 +160,9 @@ func environment(vars ...string) func(string) (string, bool) {
 	}
 }
 
-// fast is a rate limit that does not slow tests down.
-var fast = []string{"--api.rate-limit=1000", "--api.rate-use=1000"}
+// fast is a rate limit that does not slow tests down, half of it for commands that leave
+// the other half to an exporter.
+var fast = []string{"--api.rate-limit=2000", "--api.rate-use=1000"}
 
 // start calls run in this process, on a port of its own choosing.
 func start(t *testing.T, env []string, args ...string) *running {

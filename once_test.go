@@ -2,6 +2,8 @@ package main
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -69,6 +71,23 @@ func TestOnceHasDetails(t *testing.T) {
 	code, stdout, stderr = once("--collector.settings")
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "API key not allowed to do this") {
 		t.Errorf("not allowed: exit code %d, stderr %q\n%s", code, stderr, stdout)
+	}
+}
+
+// TestOnceReplacesFile with one that everybody may read, whatever the file was before.
+func TestOnceReplacesFile(t *testing.T) {
+	_, env := upstream(t, simulator.Config{Services: 3, Seed: 1})
+	file := filepath.Join(t.TempDir(), "metrics.prom")
+	write(t, file, []byte("old"))
+	if code, stdout, stderr := runCommand(t, env, append(fast, "once", "--output="+file)...); code != 0 || stdout+stderr != "" {
+		t.Fatalf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+	page, err := os.ReadFile(file)
+	if err != nil || len(families(t, string(page))["PostgresServiceInfo"].GetMetric()) != 3 {
+		t.Errorf("error %v\n%s", err, page)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o644 {
+		t.Errorf("error %v, %v", err, info.Mode())
 	}
 }
 

@@ -39,6 +39,7 @@ type Endpoint string
 // The endpoints that a [Client] calls.
 const (
 	EndpointOrganizations       Endpoint = "organizations"
+	EndpointWhoami              Endpoint = "whoami"
 	EndpointServices            Endpoint = "services"
 	EndpointService             Endpoint = "service"
 	EndpointServiceConfig       Endpoint = "service_config"
@@ -179,6 +180,11 @@ func (c *Client) Organizations(ctx context.Context) ([]Organization, error) {
 	return get(ctx, c, EndpointOrganizations, nil, decodeOrganizations)
 }
 
+// Whoami returns what upstream calls the key. Not every upstream has this call.
+func (c *Client) Whoami(ctx context.Context) (Key, error) {
+	return get(ctx, c, EndpointWhoami, nil, decodeKey)
+}
+
 // Services lists the Postgres services of an organization. The list is complete
 // or an error; of an organization without services it is empty.
 func (c *Client) Services(ctx context.Context, org string) ([]Service, error) {
@@ -232,6 +238,7 @@ func (e Endpoint) path(ids ...string) (string, error) {
 	}
 	formats := map[Endpoint]string{
 		EndpointOrganizations:       "/v1/organizations",
+		EndpointWhoami:              "/v1/whoami",
 		EndpointServices:            "/v1/organizations/%s/postgres",
 		EndpointService:             "/v1/organizations/%s/postgres/%s",
 		EndpointServiceConfig:       "/v1/organizations/%s/postgres/%s/config",

@@ -135,7 +135,8 @@ func TestCalls(t *testing.T) {
 	)
 	page := "# TYPE a gauge\na 1\n"
 	answers := map[string]string{
-		base: `{"status":200,"requestId":"r","result":[{"id":"o","name":"Org","createdAt":"2026-05-25T16:42:16Z"}]}`,
+		base:         `{"status":200,"requestId":"r","result":[{"id":"o","name":"Org","createdAt":"2026-05-25T16:42:16Z"}]}`,
+		"/v1/whoami": `{"status":200,"requestId":"r","result":{"actorType":"apiKey","keyId":"k","name":"prometheus","organizationId":"o"}}`,
 		base + "/ca04%20%C3%BC%252f%3F%23/postgres":                        `{"status":200,"requestId":"r","result":[{"id":"pg;1","name":"n"}]}`,
 		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1":                 `{"status":200,"requestId":"r","result":{"id":"pg;1","name":"n","hostname":"h"}}`,
 		base + "/ca04%20%C3%BC%252f%3F%23/postgres/pg%3B1/config":          `{"status":200,"requestId":"r","result":{"pgConfig":{"a":1},"pgBouncerConfig":{}}}`,
@@ -188,6 +189,10 @@ func TestCalls(t *testing.T) {
 			if diff := cmp.Diff([]Organization{{ID: "o", Name: "Org", CreatedAt: at}}, organizations); err != nil || diff != "" {
 				t.Error(err, diff)
 			}
+			key, err := c.Whoami(ctx)
+			if diff := cmp.Diff(Key{ID: "k", Name: "prometheus"}, key); err != nil || diff != "" {
+				t.Error(err, diff)
+			}
 			services, err := c.Services(ctx, org)
 			if diff := cmp.Diff([]Service{{ID: pg, Name: "n"}}, services); err != nil || diff != "" {
 				t.Error(err, diff)
@@ -227,10 +232,10 @@ func TestCalls(t *testing.T) {
 			if got := asked.all(); len(got) != len(answers) {
 				t.Errorf("asked for %q", got)
 			}
-			seen.check(t, "organizations 200 ok", "services 200 ok", "service 200 ok",
+			seen.check(t, "organizations 200 ok", "whoami 200 ok", "services 200 ok", "service 200 ok",
 				"service_config 200 ok", "service_backups 200 ok", "quotas 200 ok", "organization_metrics 200 ok", "service_metrics 200 ok")
-			if used := c.budget.Usage().Used; used != 8 || waits != 8 {
-				t.Errorf("%d slots used and %d waits told, want 8", used, waits)
+			if used := c.budget.Usage().Used; used != 9 || waits != 9 {
+				t.Errorf("%d slots used and %d waits told, want 9", used, waits)
 			}
 		})
 	}

@@ -127,9 +127,12 @@ func (e *Error) explain() (what, remedy string) {
 		what = "API key wrong or expired"
 	case KindForbidden:
 		what, remedy = "API key not allowed to do this", "check the key's role and its IP access list"
+		if permission := e.Endpoint.Permission(); permission != "" {
+			remedy = "check the key's IP access list, and that its role has " + permission
+		}
 	case KindNotFound:
 		switch e.Endpoint {
-		case EndpointOrganizations:
+		case EndpointOrganizations, EndpointWhoami:
 			what = "no such path"
 		case EndpointServices, EndpointOrganizationMetrics, EndpointQuotas:
 			what = "organization unknown to this API key"
@@ -192,6 +195,8 @@ func (e Endpoint) operation() string {
 	switch e {
 	case EndpointOrganizations:
 		return "list organizations"
+	case EndpointWhoami:
+		return "get the key's name"
 	case EndpointServices:
 		return "list services"
 	case EndpointService:
@@ -208,6 +213,17 @@ func (e Endpoint) operation() string {
 		return "get service metrics"
 	}
 	return string(e)
+}
+
+// Permission is what a key needs for the endpoint, "" if every key may call it.
+func (e Endpoint) Permission() string {
+	switch e {
+	case EndpointOrganizations, EndpointWhoami:
+		return ""
+	case EndpointOrganizationMetrics, EndpointQuotas:
+		return "control-plane:organization:view"
+	}
+	return "control-plane:postgres-service:view"
 }
 
 // statusKind returns the kind of an answer whose status is not 200.

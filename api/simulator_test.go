@@ -34,6 +34,11 @@ func TestSimulatedUpstream(t *testing.T) {
 	}
 	org := organizations[0].ID
 
+	me, err := c.Whoami(ctx)
+	if err != nil || me.ID == "" || me.Name == "" {
+		t.Errorf("key %+v, error %v", me, err)
+	}
+
 	services, err := c.Services(ctx, org)
 	if err != nil || len(services) != 3 {
 		t.Fatalf("services %+v, error %v", services, err)

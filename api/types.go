@@ -17,6 +17,10 @@ type Organization struct {
 	CreatedAt time.Time // zero when not given
 }
 
+// Key is an API key as its users know it. Its id need not be the one by which it
+// authenticates.
+type Key struct{ ID, Name string }
+
 // Service is one Managed Postgres service as the list of an organization gives
 // it. Every text but ID may be empty. Names are not unique, ids are.
 type Service struct {
@@ -178,6 +182,21 @@ func decodeList[W, T any](body []byte, convert func(W) (T, error)) ([]T, error) 
 
 func decodeOrganizations(body []byte) ([]Organization, error) {
 	return decodeList(body, wireOrganization.organization)
+}
+
+func decodeKey(body []byte) (Key, error) {
+	var w struct {
+		Actor wireText `json:"actorType"`
+		ID    wireText `json:"keyId"`
+		Name  wireText `json:"name"`
+	}
+	if err := decodeResult(body, &w); err != nil {
+		return Key{}, err
+	}
+	if w.Actor != "apiKey" {
+		return Key{}, fmt.Errorf("actorType %q is not an API key", clean(string(w.Actor), maxRequestID))
+	}
+	return Key{ID: string(w.ID), Name: string(w.Name)}, nil
 }
 
 func decodeServices(body []byte) ([]Service, error) {

@@ -85,6 +85,7 @@ func TestDecodeErrors(t *testing.T) {
 	service := func(b []byte) error { _, err := decodeService(b, "a"); return err }
 	config := func(b []byte) error { _, err := decodeServiceConfig(b); return err }
 	backups := func(b []byte) error { _, err := decodeBackups(b); return err }
+	key := func(b []byte) error { _, err := decodeKey(b); return err }
 	quotas := func(b []byte) error { _, err := decodeQuotas(b); return err }
 	for _, c := range []struct {
 		name   string
@@ -124,6 +125,8 @@ func TestDecodeErrors(t *testing.T) {
 		{"config null", config, `{"result":null}`, "result is missing"},
 		{"config a list", config, `{"result":{"pgConfig":[]}}`, "json: cannot unmarshal array into Go struct field .pgConfig of type map[string]*api.wireText"},
 		{"config nothing set", config, `{"result":{}}`, ""},
+		{"key", key, `{"result":{"actorType":"apiKey","keyId":"k","name":"n","organizationId":"o"}}`, ""},
+		{"key of a user", key, `{"result":{"actorType":"user","userId":"u","email":"e"}}`, `actorType "user" is not an API key`},
 		{"backups null", backups, `{"result":null}`, "result is missing"},
 		{"backup without time", backups, `{"result":[{"key":"a"}]}`, "element 0: lastModified is not a time"},
 		{"quota without code", quotas, `{"result":[{"value":1}]}`, "element 0: quotaCode is missing"},

@@ -112,6 +112,7 @@ type ServiceStatus struct {
 	LastChange     time.Time `json:"last_change,omitzero"` // when its values were first seen
 	DataAgeSeconds float64   `json:"data_age_seconds,omitempty"`
 	Error          string    `json:"error,omitempty"`
+	Reason         string    `json:"reason,omitempty"` // kind of Error, as in the metrics
 
 	DetailsPending bool  `json:"-"` // settings or the hostname are wanted and have not been asked for yet
 	DetailsError   error `json:"-"` // why the latest attempt at them failed
@@ -205,6 +206,7 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	o := ServiceStatus{ID: s.id, Name: s.name(), Up: s.up}
 	if s.err != nil {
 		o.Error = s.err.Error()
+		o.Reason, _ = reason(s.err)
 	}
 	o.DetailsError = cmp.Or(s.settings.err, s.hostname.err)
 	if e := s.entry; e != nil {

@@ -20,16 +20,23 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // maxSkew is by how much clocks may differ. The API tells its own to a second.
 const maxSkew = 5 * time.Second
 
-// Check makes each request that the exporter makes once, within the same budget, and
-// prints what came of it. The error holds a line for each organization that can't be
-// exported.
+// patience is how long nobody wonders why nothing is printed.
+const patience = 5 * time.Second
+
+// maxRequests is how many requests a check makes if none of them is refused.
+const maxRequests = 5
+
+// Check makes each request that the exporter makes once, within what exporters leave of
+// the rate limit, and prints what came of it. The error holds a line for each
+// organization that can't be exported.
 func Check(ctx context.Context, c *config.Config, stdout io.Writer) error {
-	organizations, err := load(c)
+	organizations, exporters, err := load(c)
 	if err != nil {
 		return err
 	}
@@ -37,17 +44,24 @@ func Check(ctx context.Context, c *config.Config, stdout io.Writer) error {
 	defer cancel()
 	report := checkReport{OK: true, Organizations: make([]*organizationReport, len(organizations))}
 	var wg sync.WaitGroup
+	var expected time.Duration
 	for i, organization := range organizations {
 		x := &examination{
 			timeout:      c.Check.Timeout,
 			organization: organization,
+			exporter:     exporters[i],
 			report: &organizationReport{
-				ID: organization.ID, Name: organization.Name, URL: organization.API.BaseURL,
-				Proxy: proxy(organization.API.BaseURL), Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
+				ID: organization.ID, Name: organization.Name, URL: organization.API.BaseURL, Proxy: proxy(organization.API.BaseURL),
+				MissingPermissions: []string{}, Requests: []*requestReport{}, Errors: []string{}, Warnings: []string{},
 			},
 		}
+		expected = max(expected, maxRequests*organization.API.Budget.Spacing())
 		report.Organizations[i] = x.report
 		wg.Go(func() { x.run(ctx) })
+	}
+	if expected > patience && !c.Check.JSON {
+		// Should it fail, so does the report.
+		_, _ = fmt.Fprintf(stdout, "This takes about %s, since a running exporter keeps its part of the rate limit.\n\n", expected.Round(time.Second))
 	}
 	wg.Wait()
 
@@ -83,15 +97,19 @@ func Check(ctx context.Context, c *config.Config, stdout io.Writer) error {
 type examination struct {
 	timeout      time.Duration
 	organization collector.Organization
+	exporter     *api.Budget
 	client       *api.Client
 	report       *organizationReport
+
+	lost     bool // every further request would fail
+	refusals int  // for now, by the rate limit
 
 	mu   sync.Mutex
 	took time.Duration // the last attempt
 }
 
 func (x *examination) run(ctx context.Context) {
-	budget := x.organization.API.Budget.Usage()
+	budget := x.exporter.Usage()
 	x.report.Budget = budgetReport{Requests: budget.Limit, WindowSeconds: budget.Window.Seconds()}
 	x.organization.API.Hooks.RequestDone = func(_ api.Endpoint, _ int, _ error, d time.Duration) {
 		x.mu.Lock()
@@ -106,25 +124,38 @@ func (x *examination) run(ctx context.Context) {
 	defer client.Close()
 	x.client = client
 
-	if !x.findOrganization(ctx) {
-		return
+	if x.findOrganization(ctx) {
+		if services, ok := x.listServices(ctx); ok {
+			x.readMetrics(ctx, services)
+		}
 	}
-	services, ok := x.listServices(ctx)
-	if !ok {
-		return
+	if !x.lost {
+		x.nameKey(ctx)
 	}
-	x.readMetrics(ctx, services)
+	x.report.MissingPermissions = missingPermissions(x.report.Requests)
+	if x.refusals > 0 && !x.lost {
+		x.warn(fmt.Sprintf("%s refused, since other programs use up the rate limit of the key: lower %s, or give them a key of their own",
+			count(x.refusals, "request was", "requests were"), x.organization.Names.RateUse))
+	}
 }
 
 func (x *examination) fail(err error)   { x.report.Errors = append(x.report.Errors, err.Error()) }
 func (x *examination) warn(text string) { x.report.Warnings = append(x.report.Warnings, text) }
 
-// ask makes one request.
+// ask makes one request, and makes it again if the rate limit allows none now.
 func (x *examination) ask(ctx context.Context, endpoint api.Endpoint, request func(context.Context) error) (*requestReport, error) {
 	r := &requestReport{Endpoint: endpoint}
 	x.report.Requests = append(x.report.Requests, r)
 	err := request(ctx)
-	if err != nil && ctx.Err() != nil {
+	for x.refused(ctx, err) {
+		err = request(ctx) // waits, by way of the budget, for as long as the refusal said
+	}
+	var e *api.Error
+	switch errors.As(err, &e); {
+	case err == nil:
+	case e != nil && e.Kind == api.KindRateLimited:
+		err = fmt.Errorf("%w; --timeout=%s ends before that", err, x.timeout)
+	case ctx.Err() != nil:
 		err = fmt.Errorf("%s did not answer within --timeout=%s: check the network, or raise --timeout", endpointNames()[endpoint], x.timeout)
 	}
 	x.mu.Lock()
@@ -133,28 +164,34 @@ func (x *examination) ask(ctx context.Context, endpoint api.Endpoint, request fu
 	r.OK = err == nil
 	if err != nil {
 		r.Error, r.Reason = err.Error(), "other"
-		var e *api.Error
 		var parse *exposition.ParseError
 		switch {
-		case errors.As(err, &e):
+		case e != nil:
 			r.Reason = string(e.Kind)
 		case errors.As(err, &parse):
 			r.Reason = "parse"
-		case ctx.Err() != nil:
-			r.Reason = string(api.KindTimeout)
 		}
+		x.lost = x.lost || hopeless(ctx, e)
 	}
 	return r, err
 }
 
-// hopeless tells whether every further request would end as err did.
-func hopeless(ctx context.Context, err error) bool {
+// refused tells whether a request was refused for now, and can be made again in time.
+func (x *examination) refused(ctx context.Context, err error) bool {
 	var e *api.Error
-	if ctx.Err() != nil {
-		return true
-	}
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || e.Kind != api.KindRateLimited {
 		return false
+	}
+	x.refusals++
+	deadline, _ := ctx.Deadline()
+	return time.Now().Add(e.RetryAfter).Before(deadline)
+}
+
+// hopeless tells whether every further request would end as one did with e, nil for an
+// error of another kind.
+func hopeless(ctx context.Context, e *api.Error) bool {
+	if ctx.Err() != nil || e == nil {
+		return ctx.Err() != nil
 	}
 	switch e.Kind {
 	case api.KindUnauthorized, api.KindCredentials, api.KindRateLimited,
@@ -162,6 +199,39 @@ func hopeless(ctx context.Context, err error) bool {
 		return true
 	}
 	return false
+}
+
+// missingPermissions returns those of refused requests, unless another request that
+// needs the same was not refused: then the key is for some services only.
+func missingPermissions(requests []*requestReport) []string {
+	missing := []string{}
+	for _, r := range requests {
+		p := r.Endpoint.Permission()
+		granted := slices.ContainsFunc(requests, func(other *requestReport) bool { return other.OK && other.Endpoint.Permission() == p })
+		if r.Reason == string(api.KindForbidden) && p != "" && !granted && !slices.Contains(missing, p) {
+			missing = append(missing, p)
+		}
+	}
+	return missing
+}
+
+// nameKey finds out what users call the key, where upstream tells.
+func (x *examination) nameKey(ctx context.Context) {
+	var key api.Key
+	_, err := x.ask(ctx, api.EndpointWhoami, func(ctx context.Context) (err error) {
+		key, err = x.client.Whoami(ctx)
+		return err
+	})
+	var e *api.Error
+	switch {
+	case err == nil:
+		x.report.Key = &keyReport{ID: key.ID, Name: key.Name}
+	case errors.As(err, &e) && e.NotOffered():
+		// No need to say so: nothing depends on it.
+		x.report.Requests = slices.Delete(x.report.Requests, len(x.report.Requests)-1, len(x.report.Requests))
+	default:
+		x.warn("the key's name is not known: " + err.Error())
+	}
 }
 
 // findOrganization finds out which organization the key belongs to, and tells
@@ -173,7 +243,7 @@ func (x *examination) findOrganization(ctx context.Context) bool {
 		return err
 	})
 	if err != nil {
-		if x.report.ID == "" || hopeless(ctx, err) {
+		if x.report.ID == "" || x.lost {
 			x.fail(err)
 			return false
 		}
@@ -212,13 +282,13 @@ func (x *examination) listServices(ctx context.Context) (selected []api.Service,
 	})
 	if err != nil {
 		ids, named := x.organization.Selection.OnlyIDs()
-		if !named || hopeless(ctx, err) {
+		if !named || x.lost {
 			x.fail(err)
-			return nil, !hopeless(ctx, err)
+			return nil, !x.lost
 		}
 		x.warn("the services named in the configuration are exported without labels from the list of services: " + err.Error())
 		for _, id := range ids {
-			selected = append(selected, api.Service{ID: id, State: "running"})
+			selected = append(selected, api.Service{ID: id, State: running})
 		}
 		return selected, true
 	}
@@ -266,19 +336,18 @@ func (x *examination) readMetrics(ctx context.Context, services []api.Service) {
 	}
 
 	// The key may be allowed to read no more than the services that are named.
-	if _, named := x.organization.Selection.OnlyIDs(); !named {
-		r := page(api.EndpointOrganizationMetrics, func(ctx context.Context) (*api.Page, error) {
+	_, named := x.organization.Selection.OnlyIDs()
+	covered := 0
+	if !named {
+		covered = page(api.EndpointOrganizationMetrics, func(ctx context.Context) (*api.Page, error) {
 			return x.client.OrganizationMetrics(ctx, x.report.ID)
-		})
-		if running := x.running(); r.OK && r.Services < running {
-			x.warn(fmt.Sprintf("the organization's metrics cover %d of %d running services: the exporter reads the others one by one", r.Services, running))
-		}
+		}).Services
 	}
-	i := slices.IndexFunc(services, func(s api.Service) bool { return s.State == "running" })
+	i := slices.IndexFunc(services, func(s api.Service) bool { return s.State == running })
 	if i < 0 && len(services) > 0 {
 		i = 0
 	}
-	if i >= 0 && (len(failures) == 0 || !hopeless(ctx, failures[0])) {
+	if i >= 0 && !x.lost {
 		r := page(api.EndpointServiceMetrics, func(ctx context.Context) (*api.Page, error) {
 			return x.client.ServiceMetrics(ctx, x.report.ID, services[i].ID)
 		})
@@ -291,14 +360,41 @@ func (x *examination) readMetrics(ctx context.Context, services []api.Service) {
 			x.fail(err)
 		}
 	}
+	if works && !named {
+		x.judgeCoverage(services, covered)
+	}
 }
 
-// running returns how many services run, as far as known.
-func (x *examination) running() int {
-	if x.report.Services == nil {
-		return 0
+// running is the state of services that have metrics.
+const running = "running"
+
+// judgeCoverage tells what it means that the organization's metrics cover no more than
+// so many services.
+func (x *examination) judgeCoverage(selected []api.Service, covered int) {
+	if x.report.Services == nil || covered >= x.report.Services.ByState[running] {
+		return
 	}
-	return x.report.Services.ByState["running"]
+	all := x.report.Services.ByState[running]
+	uncovered := make([]schedule.Service, 0, len(selected))
+	for _, s := range selected {
+		if s.State == running && len(uncovered) < all-covered {
+			uncovered = append(uncovered, schedule.Service{ID: s.ID, Activity: inventory.ActivityOf(s.State)})
+		}
+	}
+	now := time.Now()
+	plan := schedule.New(schedule.Config{
+		Spacing:               x.exporter.Spacing(),
+		MetricsInterval:       x.organization.MetricsInterval,
+		InventoryInterval:     x.organization.InventoryInterval,
+		NoOrganizationMetrics: covered == 0,
+	}, now)
+	plan.SetServices(now, uncovered, len(uncovered))
+	period := plan.Summary().Period.Round(time.Second)
+	if covered == 0 {
+		x.warn(fmt.Sprintf("without the organization's metrics, the exporter reads those of services one by one, each about every %s", period))
+		return
+	}
+	x.warn(fmt.Sprintf("the organization's metrics cover %d of %d running services: the exporter reads the others one by one, each about every %s", covered, all, period))
 }
 
 // clock compares this machine's clock with the API's.

@@ -28,14 +28,22 @@ type organizationReport struct {
 	Name     string           `json:"name"`
 	URL      string           `json:"url"`
 	Proxy    string           `json:"proxy,omitempty"` // through which URL is reached
+	Key      *keyReport       `json:"key"`             // null if the API does not tell
 	Services *servicesReport  `json:"services"`        // null if they can't be listed
 	Requests []*requestReport `json:"endpoints"`       // in the order in which they were tried
 	Budget   budgetReport     `json:"budget"`
 	// ClockSkewSeconds is by how much this machine's clock is ahead of the API's,
 	// to a second; null if not known.
-	ClockSkewSeconds *float64 `json:"clock_skew_seconds"`
-	Errors           []string `json:"errors"`   // what keeps it from being exported
-	Warnings         []string `json:"warnings"` // what does not
+	ClockSkewSeconds   *float64 `json:"clock_skew_seconds"`
+	MissingPermissions []string `json:"missing_permissions"` // by what was refused
+	Errors             []string `json:"errors"`              // what keeps it from being exported
+	Warnings           []string `json:"warnings"`            // what does not
+}
+
+// keyReport is what users of the API's console know the key by.
+type keyReport struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
 }
 
 type servicesReport struct {
@@ -57,6 +65,7 @@ type requestReport struct {
 	Service  string `json:"service,omitempty"`  // id of the one that was asked for
 }
 
+// budgetReport is what an exporter uses of the rate limit.
 type budgetReport struct {
 	Requests      int     `json:"requests"`
 	WindowSeconds float64 `json:"window_seconds"`
@@ -76,6 +85,7 @@ func skewed(seconds float64) string {
 func endpointNames() map[api.Endpoint]string {
 	return map[api.Endpoint]string{
 		api.EndpointOrganizations:       "list of organizations",
+		api.EndpointWhoami:              "key's name",
 		api.EndpointServices:            "list of services",
 		api.EndpointOrganizationMetrics: "organization's metrics",
 		api.EndpointServiceMetrics:      "a service's metrics",
@@ -109,9 +119,16 @@ func (o *organizationReport) human(b *bytes.Buffer) {
 	if o.Proxy != "" {
 		line("proxy", "%s", o.Proxy)
 	}
+	if o.Key != nil {
+		line("API key", "%s (%s)", o.Key.Name, o.Key.ID)
+	}
+	if len(o.MissingPermissions) > 0 {
+		line("missing permissions", "%s", strings.Join(o.MissingPermissions, ", "))
+	}
 	for _, r := range o.Requests {
 		name := endpointNames()[r.Endpoint]
 		switch {
+		case r.Endpoint == api.EndpointWhoami: // is a line of its own
 		case !r.OK:
 			line(name, "failed (%s)", r.Reason)
 		case r.Endpoint == api.EndpointOrganizationMetrics:

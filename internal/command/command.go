@@ -3,14 +3,16 @@
 package command
 
 import (
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
-// load returns what is to be polled, for commands that read the configuration once.
-func load(c *config.Config) ([]collector.Organization, error) {
+// load returns what is to be polled, for commands that read the configuration once, and
+// the budgets that an exporter of the same configuration has; see [config.Loader.LoadBeside].
+func load(c *config.Config) (organizations []collector.Organization, exporters []*api.Budget, err error) {
 	if err := c.Organization.CheckKey(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return config.NewLoader(c).Load()
+	return config.NewLoader(c).LoadBeside()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-kit/log"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
@@ -19,9 +20,18 @@ import (
 // page of metrics without the exporter's own, which would tell nothing. It prints a
 // complete page or none. Its error is one sentence.
 func Once(ctx context.Context, c *config.Config, stdout io.Writer, logger log.Logger) error {
-	organizations, err := load(c)
+	organizations, _, err := load(c)
 	if err != nil {
 		return err
+	}
+	for i := range organizations {
+		// node_exporter's textfile collector skips a file with timestamps.
+		organizations[i].Timestamps = false
+	}
+	if c.Once.Output != "" {
+		if err := writable(c.Once.Output); err != nil {
+			return err
+		}
 	}
 	polling, err := collector.New(collector.Options{Organizations: organizations, Logger: logger}) //nolint:contextcheck // nothing runs yet
 	if err != nil {
@@ -50,7 +60,11 @@ func Once(ctx context.Context, c *config.Config, stdout io.Writer, logger log.Lo
 		format = exposition.OpenMetrics
 	}
 	var encoder exposition.Encoder
-	for _, chunk := range encoder.Encode(format, exposition.Identity, page...).Chunks {
+	chunks := encoder.Encode(format, exposition.Identity, page...).Chunks
+	if c.Once.Output != "" {
+		return writeFile(c.Once.Output, chunks)
+	}
+	for _, chunk := range chunks {
 		if _, err := stdout.Write(chunk); err != nil {
 			return fmt.Errorf("cannot write the page: %w", err)
 		}
@@ -84,7 +98,7 @@ func complete(ctx context.Context, c *collector.Collector, timeout time.Duration
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("not done within --timeout=%s, still waiting for %s: raise --timeout, or see what is slow with --log.level=debug",
+			return fmt.Errorf("not done within --timeout=%s, still waiting for %s: raise --timeout, see what is slow with --log.level=debug, or lower --api.rate-use if no exporter runs with this key",
 				timeout, cmp.Or(waiting, "the API"))
 		}
 	}
@@ -95,7 +109,7 @@ func complete(ctx context.Context, c *collector.Collector, timeout time.Duration
 // being printed: its clickhouse_postgres_service_up says so.
 func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 	switch {
-	case o.Error != "" && !o.Up:
+	case o.Error != "" && !o.Up && !passing(o):
 		return "", errors.New(o.Error)
 	case !o.InventoryKnown:
 		return "the list of services", nil
@@ -107,11 +121,12 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 			continue
 		}
 		running++
-		if s.LastSuccess.IsZero() && s.Error == "" {
+		if s.LastSuccess.IsZero() && (s.Error == "" || rateLimited(s.Reason)) {
 			slow++
 		}
+		var refused *api.Error
 		switch {
-		case s.DetailsPending:
+		case s.DetailsPending, errors.As(s.DetailsError, &refused) && refused.Kind == api.KindRateLimited:
 			pending++
 		case s.DetailsError != nil:
 			failed++
@@ -130,3 +145,17 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 	}
 	return "", nil
 }
+
+// passing tells whether the trouble of an organization ends by itself: the rate limit is
+// used up for now, or the organization's page is refused and the services' own are next.
+func passing(o collector.OrganizationStatus) bool {
+	for _, call := range []collector.CallStatus{o.Discovery, o.Inventory, o.Metrics, o.Sweep} {
+		if rateLimited(call.Reason) {
+			return true
+		}
+	}
+	refused := o.Metrics.Reason == string(api.KindBadRequest) || o.Metrics.Reason == string(api.KindNotFound)
+	return refused && o.Inventory.OK && !o.Sweep.Tried
+}
+
+func rateLimited(reason string) bool { return reason == string(api.KindRateLimited) }

@@ -44,7 +44,7 @@ func (a advice) Advise(e *api.Error) string {
 		return "check the key id and secret (" + a.key + ")"
 	case api.KindNotFound:
 		switch e.Endpoint {
-		case api.EndpointOrganizations:
+		case api.EndpointOrganizations, api.EndpointWhoami:
 			return "check " + a.url
 		case api.EndpointServices, api.EndpointOrganizationMetrics, api.EndpointQuotas:
 			return "check " + a.organization

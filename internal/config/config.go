@@ -79,6 +79,7 @@ type Check struct {
 // Once is what the command once is told.
 type Once struct {
 	Format  string
+	Output  string // file, "" for stdout
 	Timeout time.Duration
 }
 

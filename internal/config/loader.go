@@ -43,11 +43,40 @@ func NewLoader(c *Config) *Loader {
 // the one of flags and environment. An error about the content of the file is of type
 // [Errors].
 func (l *Loader) Load() ([]collector.Organization, error) {
+	orgs, err := l.load()
+	if err != nil {
+		return nil, err
+	}
+	out := make([]collector.Organization, len(orgs))
+	for i, o := range orgs {
+		out[i] = o.Organization
+	}
+	return out, nil
+}
+
+// LoadBeside returns the same for a command, beside which an exporter may be running
+// with the same keys: each budget is what exporters leave of the rate limit, though one
+// request per window at least. exporters has the budgets that Load gives.
+func (l *Loader) LoadBeside() (out []collector.Organization, exporters []*api.Budget, err error) {
+	orgs, err := l.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, o := range orgs {
+		exporters = append(exporters, o.API.Budget)
+		if !l.config.Demo.Enabled { // which has nobody beside it
+			o.API.Budget = api.NewBudget(api.BudgetConfig{Requests: o.rate.limit - o.rate.use, Window: o.rate.window})
+		}
+		out = append(out, o.Organization)
+	}
+	return out, exporters, nil
+}
+
+func (l *Loader) load() ([]*Organization, error) {
 	orgs, err := l.config.organizations()
 	if err != nil {
 		return nil, err
 	}
-	out := make([]collector.Organization, 0, len(orgs))
 	for _, o := range orgs {
 		if o.API.Credentials == nil && o.keyIDFile != "" {
 			o.API.Credentials = l.key(keyFiles{o.keyIDFile, o.keySecretFile})
@@ -69,9 +98,8 @@ func (l *Loader) Load() ([]collector.Organization, error) {
 			}
 		}
 		o.name()
-		out = append(out, o.Organization)
 	}
-	return out, nil
+	return orgs, nil
 }
 
 func (l *Loader) key(files keyFiles) api.CredentialsSource {

@@ -139,7 +139,7 @@ func (o *Organization) settings() []Setting {
 		},
 		{
 			Flag: "api.rate-use", Key: "rate_use", Default: "8", Value: countTo(&o.rate.use, 1),
-			Help: "How many of the --api.rate-limit requests to use at most. The rest is for others that share the key.",
+			Help: "How many of the --api.rate-limit requests to use at most. The rest is for others that share the key, and for the commands check and once, which take no more than that.",
 		},
 		{
 			Flag: "api.replicas", Key: "replicas", Default: "1", Value: countTo(&o.rate.replicas, 1),
@@ -163,7 +163,7 @@ func (o *Organization) settings() []Setting {
 		},
 		{
 			Flag: "metrics.timestamps", Value: boolTo(&o.Timestamps),
-			Help: "Give samples the time at which the exporter first saw their values. Prometheus then needs track_timestamps_staleness.",
+			Help: "Give samples the time at which the exporter first saw their values. Prometheus then needs track_timestamps_staleness. The command once never does, since node_exporter's textfile collector skips a file with timestamps.",
 		},
 		{
 			Flag: "collector.settings", Value: boolTo(&o.CollectSettings),
@@ -274,7 +274,11 @@ func (c *Config) CommandSettings(command string) []Setting {
 				Flag: "format", Default: PageFormats()[0], Options: PageFormats(), Value: oneOf(&c.Once.Format, PageFormats()...),
 				Help: fmt.Sprintf("Format to print. One of: [%s]", strings.Join(PageFormats(), ", ")),
 			},
-			{Flag: "timeout", Default: "1m", Value: durationTo(&c.Once.Timeout), Help: "How long all of it may take."},
+			{
+				Flag: "output", Placeholder: "<file>", Value: fileTo(&c.Once.Output),
+				Help: "Write to this file instead, whole or not at all. It can be read by everybody.",
+			},
+			{Flag: "timeout", Default: "5m", Value: durationTo(&c.Once.Timeout), Help: "How long all of it may take."},
 		},
 		CommandHealthcheck: {
 			{Flag: "ready", Value: boolTo(&c.Healthcheck.Ready), Help: "Ask whether it has data to serve, not only whether it is alive."},
