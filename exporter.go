@@ -83,12 +83,15 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 		TelemetryPath:     c.TelemetryPath,
 		PreferOpenMetrics: c.PreferOpenMetrics,
 		ExternalURL:       c.ExternalURL,
-		Reload:            e.polling.reload,
+		RoutePrefix:       c.Prefix(),
 		Name:              "ClickHouse Postgres exporter",
 		Version:           version.Info(),
 		History:           e.history,
 		Metrics:           metrics,
 		Logger:            logs.kit,
+	}
+	if c.EnableLifecycle {
+		pages.Reload = e.polling.reload
 	}
 	if c.DisableExporterMetrics {
 		pages.ExporterMetrics = nil
@@ -97,9 +100,9 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 	if err != nil {
 		return nil, err
 	}
-	e.servers.handle(handler, e.polling.collector, logs)
+	e.servers.handle(handler, c.Prefix(), e.polling.collector, logs)
 	if e.demo != nil {
-		e.demo.introduce(stdout, e.servers.url(c.TelemetryPath))
+		e.demo.introduce(stdout, e.servers.url(c.Prefix()+c.TelemetryPath))
 	}
 	return e, nil
 }
@@ -139,6 +142,10 @@ func (e *exporter) run(ctx context.Context) error {
 	if e.demo != nil {
 		server := e.demo.server(e.logs)
 		group.Add(func() error { return server.Serve(e.demo.listener) }, func(error) { server.Close() })
+	}
+	if interval := e.options.AutoReloadInterval; interval > 0 {
+		ctx, cancel := context.WithCancel(ctx)
+		group.Add(func() error { return e.polling.watch(ctx, interval) }, func(error) { cancel() }) //nolint:contextcheck // polls go by the context of Run
 	}
 	{
 		hangup := make(chan os.Signal, 1)

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"time"
 
 	"github.com/go-kit/log"
 	"github.com/go-kit/log/level"
@@ -25,7 +26,16 @@ type polling struct {
 	collector  *collector.Collector
 	successful prometheus.Gauge
 	lastGood   prometheus.Gauge
+
+	files    []string // that the latest configuration was read from
+	content  content  // of these, at the latest attempt to load them
+	reported string   // in the log, of the latest reload
+	reportAt time.Time
 }
+
+// sameReport is for how long a reload that came to the same as the one before is not
+// logged: whoever can reach the port could otherwise fill the log.
+const sameReport = time.Minute
 
 // newPolling reads the configuration file and makes the collector that it and
 // the flags ask for. Families that registry holds so far are reserved, if
@@ -33,6 +43,7 @@ type polling struct {
 func newPolling(c *config.Config, registry *prometheus.Registry, logger log.Logger) (*polling, error) {
 	p := &polling{
 		file:   c.File,
+		files:  []string{c.File},
 		logger: logger,
 		loader: config.NewLoader(c),
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -56,7 +67,7 @@ func newPolling(c *config.Config, registry *prometheus.Registry, logger log.Logg
 		reserved = collector.SampleNames(families)
 	}
 
-	organizations, err := p.loader.Load()
+	organizations, err := p.load()
 	if err != nil {
 		return nil, err
 	}
@@ -80,18 +91,24 @@ func newPolling(c *config.Config, registry *prometheus.Registry, logger log.Logg
 func (p *polling) reload() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	organizations, err := p.loader.Load()
+	organizations, err := p.load()
 	if err == nil {
 		err = p.collector.Apply(organizations)
 	}
+	logger := p.logger
+	if report := fmt.Sprint(p.content, err); report == p.reported && time.Since(p.reportAt) < sameReport {
+		logger = log.NewNopLogger()
+	} else {
+		p.reported, p.reportAt = report, time.Now()
+	}
 	if err != nil {
 		p.successful.Set(0)
-		level.Error(p.logger).Log("msg", "Reload failed, the running configuration stays", "err", err)
+		level.Error(logger).Log("msg", "Reload failed, the running configuration stays", "err", err)
 		return err
 	}
-	warnOfPlaintext(organizations, p.logger)
+	warnOfPlaintext(organizations, logger)
 	p.succeeded()
-	level.Info(p.logger).Log("msg", "Reloaded the configuration", "file", p.file)
+	level.Info(logger).Log("msg", "Reloaded the configuration", "file", p.file)
 	return nil
 }
 

@@ -127,13 +127,13 @@ func (s *servers) url(path string) string {
 }
 
 // handle says what to serve, and from where probes learn about health.
-func (s *servers) handle(handler http.Handler, c web.Collector, logs loggers) {
+func (s *servers) handle(handler http.Handler, routePrefix string, c web.Collector, logs loggers) {
 	s.logs = logs
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopWaiting = cancel
 	for range s.listeners {
 		server := web.NewServer(ctx, handler, logs.kit)
-		web.OpenProbes(server, c)
+		web.OpenProbes(server, routePrefix, c)
 		s.http = append(s.http, server)
 	}
 }

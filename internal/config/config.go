@@ -18,6 +18,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -42,6 +43,8 @@ type Config struct {
 	CheckOnly  bool
 	SyntaxOnly bool // when checking, do not look at files that are named
 
+	AutoReloadInterval time.Duration // 0 for never
+
 	// Organization is the one to export, unless the file lists organizations, which
 	// start from it.
 	Organization Organization
@@ -51,6 +54,8 @@ type Config struct {
 	WebConfigFile          string
 	TelemetryPath          string
 	ExternalURL            *url.URL // nil: whatever Host clients ask for
+	RoutePrefix            string   // "": the path of ExternalURL
+	EnableLifecycle        bool
 	DisableExporterMetrics bool
 	PreferOpenMetrics      bool
 
@@ -137,6 +142,14 @@ func (o *Organization) source(id string) source {
 func (o *Organization) given(id string) bool {
 	_, ok := o.sources[id]
 	return ok
+}
+
+// Prefix returns the path below which all pages are served, "" for none.
+func (c *Config) Prefix() string {
+	if c.RoutePrefix == "" && c.ExternalURL != nil {
+		return c.ExternalURL.Path
+	}
+	return strings.TrimSuffix(c.RoutePrefix, "/")
 }
 
 // Given tells whether the user set a setting by a flag or the environment.

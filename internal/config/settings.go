@@ -192,6 +192,10 @@ func (c *Config) Settings() []Setting {
 			Help: "Configuration file (YAML) with relabelling rules, a choice of services and several organizations. Read again on SIGHUP and POST /-/reload.",
 		},
 		{
+			Flag: "config.auto-reload-interval", Placeholder: "<duration>", Value: durationTo(&c.AutoReloadInterval),
+			Help: "How often to look whether the contents of --config.file and of CA files have changed, and to reload them if so. Off by default.",
+		},
+		{
 			Flag: "config.check", Value: boolTo(&c.CheckOnly),
 			Help: "Check flags, --config.file and --web.config.file, say what is wrong, and exit.",
 		},
@@ -228,7 +232,15 @@ func (c *Config) Settings() []Setting {
 		},
 		{
 			Flag: "web.external-url", Placeholder: "<url>", Value: parsed[*url.URL]{&c.ExternalURL, web.ParseExternalURL},
-			Help: "URL under which Prometheus reaches the exporter, for the targets at /sd. By default what the request was sent to.",
+			Help: "URL under which Prometheus reaches the exporter, for example behind a reverse proxy. Targets at /sd have it. By default what the request was sent to.",
+		},
+		{
+			Flag: "web.route-prefix", Placeholder: "<path>", Value: parsed[string]{&c.RoutePrefix, web.ParseRoutePrefix},
+			Help: "Prefix of the paths of all pages. By default the path of --web.external-url; set it to / if the proxy strips that.",
+		},
+		{
+			Flag: "web.enable-lifecycle", Default: "true", Value: boolTo(&c.EnableLifecycle),
+			Help: "Reload the configuration on POST and PUT to /-/reload.",
 		},
 		{
 			Flag: "log.level", Default: "info", Options: []string{"debug", "info", "warn", "error"},

@@ -38,6 +38,7 @@ const (
 type discovery struct {
 	collector   Collector
 	externalURL *url.URL // nil takes the Host of the request
+	routePrefix string
 	metrics     *Metrics
 	logger      log.Logger
 
@@ -153,7 +154,7 @@ func (d *discovery) baseURL(r *http.Request) (*url.URL, error) {
 	if err := checkHost(r.Host); err != nil {
 		return nil, fmt.Errorf("the request's Host header has an %w: set --web.external-url", err)
 	}
-	u := &url.URL{Scheme: "http", Host: r.Host}
+	u := &url.URL{Scheme: "http", Host: r.Host, Path: d.routePrefix}
 	if r.TLS != nil {
 		u.Scheme = "https"
 	}

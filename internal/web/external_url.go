@@ -11,8 +11,7 @@ import (
 )
 
 // ParseExternalURL parses the URL under which clients reach the exporter, such as
-// https://proxy.example.com/postgres; an empty text is nil. The path is a prefix
-// that a reverse proxy strips.
+// https://proxy.example.com/postgres; an empty text is nil.
 func ParseExternalURL(text string) (*url.URL, error) {
 	if text == "" {
 		return nil, nil

@@ -37,18 +37,26 @@ func unavailableReason(c Collector) string {
 	return "waiting for the first response from ClickHouse Cloud"
 }
 
-// reload returns a handler that runs one reload at a time; nil has nothing to do.
-func reload(run func() error) http.HandlerFunc {
+// reloadHandler returns a handler that runs one reload at a time, nil to refuse. It takes
+// no requests from pages of other origins: a browser would add the password to these.
+func reloadHandler(run func() error) http.Handler {
 	var mu sync.Mutex
-	return func(w http.ResponseWriter, _ *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if run == nil {
+			respondText(w, http.StatusForbidden, "reloading by HTTP is switched off: set --web.enable-lifecycle, or send SIGHUP")
+			return
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		if run != nil {
-			if err := run(); err != nil {
-				respondText(w, http.StatusInternalServerError, "reload failed, the running configuration stays in effect: "+err.Error())
-				return
-			}
+		if err := run(); err != nil {
+			respondText(w, http.StatusInternalServerError, "reload failed, the running configuration stays in effect: "+err.Error())
+			return
 		}
 		respondText(w, http.StatusOK, "reloaded")
-	}
+	})
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		respondText(w, http.StatusForbidden, "pages of other origins cannot reload the configuration")
+	}))
+	return protection.Handler(handler)
 }

@@ -63,8 +63,17 @@ func (p *metricPages) organization(w http.ResponseWriter, r *http.Request) {
 	p.page(w, r, r.PathValue("org"), "")
 }
 
+// The id may also come last: that is how upstream's guide has it.
 func (p *metricPages) service(w http.ResponseWriter, r *http.Request) {
-	p.page(w, r, r.PathValue("org"), r.PathValue("id"))
+	const prometheus = "prometheus"
+	switch first, second := r.PathValue("first"), r.PathValue("second"); prometheus {
+	case second:
+		p.page(w, r, r.PathValue("org"), first)
+	case first:
+		p.page(w, r, r.PathValue("org"), second)
+	default:
+		respondText(w, http.StatusNotFound, "page not found")
+	}
 }
 
 func (p *metricPages) page(w http.ResponseWriter, r *http.Request, org, service string) {

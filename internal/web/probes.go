@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"strings"
 )
 
 // OpenProbes makes server respond at /-/healthy and /-/ready to clients that
@@ -12,17 +13,17 @@ import (
 //
 // The toolkit wraps server.Handler with its authentication when it begins to serve and
 // asks for BaseContext after that: this is when its handler can be wrapped in turn.
-func OpenProbes(server *http.Server, c Collector) {
+func OpenProbes(server *http.Server, routePrefix string, c Collector) {
 	base := server.BaseContext
 	server.BaseContext = func(l net.Listener) context.Context {
-		server.Handler = openProbes(server.Handler, c)
+		server.Handler = openProbes(server.Handler, strings.TrimSuffix(routePrefix, "/"), c)
 		return base(l)
 	}
 }
 
-func openProbes(next http.Handler, c Collector) http.Handler {
+func openProbes(next http.Handler, prefix string, c Collector) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.Path
+		path := strings.TrimPrefix(r.URL.Path, prefix)
 		if path != healthyPath && path != readyPath || r.Method != http.MethodGet && r.Method != http.MethodHead {
 			next.ServeHTTP(w, r)
 			return

@@ -34,6 +34,13 @@ func TestAnswers(t *testing.T) {
 		{name: "organization", path: "/v1/organizations/org/postgres/prometheus", code: 200},
 		{name: "service", path: "/v1/organizations/org/postgres/a/prometheus", code: 200},
 		{name: "escaped service", path: "/v1/organizations/org/postgres/%C3%A9%2F/prometheus", code: 200},
+		{name: "organization, slash", path: "/v1/organizations/org/postgres/prometheus/", code: 200, body: upstreamPage},
+		{name: "service, slash", path: "/v1/organizations/org/postgres/a/prometheus/", code: 200, body: serviceA},
+		{name: "service, id last", path: "/v1/organizations/org/postgres/prometheus/a", code: 200, body: serviceA},
+		{name: "service, id last, slash", path: "/v1/organizations/org/postgres/prometheus/a/", code: 200, body: serviceA},
+		{name: "service, unknown id last", path: "/v1/organizations/org/postgres/prometheus/x", code: 404, body: "unknown organization or service\n"},
+		{name: "service, two slashes", path: "/v1/organizations/org/postgres/a/prometheus//", code: 404, body: "page not found\n"},
+		{name: "another of upstream's paths", path: "/v1/organizations/org/postgres/a/config", code: 404, body: "page not found\n"},
 		{name: "unknown organization", path: "/v1/organizations/x/postgres/prometheus", code: 404, body: "unknown organization or service\n"},
 		{name: "unknown service", path: "/v1/organizations/org/postgres/x/prometheus", code: 404, body: "unknown organization or service\n"},
 		{name: "long service", path: "/v1/organizations/org/postgres/" + strings.Repeat("x", 30000) + "/prometheus", code: 404, body: "unknown organization or service\n"},
@@ -71,7 +78,10 @@ func TestAnswers(t *testing.T) {
 		{name: "delete healthy", method: "DELETE", path: "/-/healthy", code: 405, allow: "GET, HEAD"},
 		{name: "patch landing", method: "PATCH", path: "/", code: 405, allow: "GET, HEAD"},
 		{name: "odd method", method: "BREW", path: "/metrics", code: 405, allow: "GET, HEAD"},
-		{name: "options", method: "OPTIONS", path: "/metrics", code: 405, allow: "GET, HEAD"},
+		{name: "options", method: "OPTIONS", path: "/metrics", code: 204, allow: "GET, HEAD, OPTIONS"},
+		{name: "options of the status page", method: "OPTIONS", path: "/", code: 204, allow: "GET, HEAD, OPTIONS"},
+		{name: "options of a reload", method: "OPTIONS", path: "/-/reload", code: 204, allow: "POST, PUT, OPTIONS"},
+		{name: "options of nothing", method: "OPTIONS", path: "/metric", code: 404},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.collector == nil {
@@ -80,7 +90,7 @@ func TestAnswers(t *testing.T) {
 			if test.method == "" {
 				test.method = "GET"
 			}
-			url := serve(t, Options{Collector: test.collector, ExporterMetrics: test.exporterMetrics})
+			url := serve(t, Options{Collector: test.collector, ExporterMetrics: test.exporterMetrics, Reload: func() error { return nil }})
 			a := do(t, test.method, url+test.path, nil)
 			if a.code != test.code {
 				t.Errorf("code %d, not %d; body %.200q", a.code, test.code, a.body)
@@ -101,6 +111,43 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("error of more than one line: %q", a.body)
 			}
 		})
+	}
+}
+
+// TestRoutePrefix has all pages below a prefix, and the probes without it, too.
+func TestRoutePrefix(t *testing.T) {
+	k := knows(collector.OrganizationStatus{
+		ID: "org", InventoryKnown: true, Services: []collector.ServiceStatus{{ID: "a", Known: true}},
+	})
+	url := serve(t, Options{Collector: k, RoutePrefix: "/postgres/x"})
+	for path, want := range map[string]string{
+		"/postgres/x/metrics": "200",
+		"/postgres/x/v1/organizations/org/postgres/%C3%A9%2F/prometheus": "200",
+		"/postgres/x/": "200", "/postgres/x/-/healthy": "200", "/-/healthy": "200", "/-/ready": "200",
+		"/postgres/x": "302 /postgres/x/", "/": "302 /postgres/x/",
+		"/metrics": "404", "/postgres/xmetrics": "404", "/postgres/x//metrics": "404", "/-/reload": "404", "/x/postgres/x/metrics": "404",
+	} {
+		a := do(t, http.MethodGet, url+path, nil)
+		if got := strings.TrimSpace(strconv.Itoa(a.code) + " " + a.header.Get("Location")); got != want {
+			t.Errorf("%s: %s, not %s", path, got, want)
+		}
+	}
+	if a := do(t, http.MethodGet, url+"/postgres/x/sd", nil); !strings.Contains(string(a.body), `"__metrics_path__":"/postgres/x/v1/organizations/org/postgres/a/prometheus"`) {
+		t.Errorf("targets: %s", a.body)
+	}
+	if a := do(t, http.MethodOptions, url+"/postgres/x/metrics", nil); a.code != http.StatusNoContent {
+		t.Errorf("OPTIONS: %d", a.code)
+	}
+}
+
+func TestParseRoutePrefix(t *testing.T) {
+	for text, want := range map[string]string{"": "", "/": "/", "a": "/a", "/a/b/": "/a/b", "//a/../b": "/b"} {
+		if got, err := ParseRoutePrefix(text); got != want || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	if _, err := ParseRoutePrefix("/{x}"); err == nil {
+		t.Error("a pattern passes")
 	}
 }
 

@@ -3,6 +3,7 @@
 //	metric_pages.go  metrics of everything, of an organization, of a service
 //	discovery.go     targets for Prometheus's HTTP service discovery
 //	lifecycle.go     health, readiness, reload
+//	routes.go        what is common to all paths
 //	status.go        the status page, as HTML and as JSON; its view, table and charts apart
 //	server.go        timeouts and limits
 //
@@ -66,8 +67,10 @@ type Options struct {
 	// ExternalURL is where clients reach the exporter, for the addresses of targets
 	// in service discovery; see [ParseExternalURL]. Nil takes the Host of the request.
 	ExternalURL *url.URL
-	// Reload is called, never concurrently, for a POST or PUT to /-/reload. Nil means
-	// that there is nothing to reload, which succeeds.
+	// RoutePrefix is the path below which all pages are served, see [ParseRoutePrefix].
+	RoutePrefix string
+	// Reload is called, never concurrently, for a POST or PUT to /-/reload. Nil refuses
+	// these.
 	Reload func() error
 	// Name and Version are shown on the status page.
 	Name, Version string
@@ -125,45 +128,25 @@ func NewHandler(o Options) (http.Handler, error) {
 	if o.ExporterMetrics != nil {
 		pages.exporterMetrics = &exporterMetrics{gatherer: o.ExporterMetrics, logger: o.Logger}
 	}
-	reloader := reload(o.Reload)
+	reload := reloadHandler(o.Reload)
 
 	mux := http.NewServeMux()
 	// A GET pattern takes HEAD too; the mux responds to other methods with 405 and Allow.
 	mux.HandleFunc("GET "+o.TelemetryPath, pages.all)
 	mux.HandleFunc("GET "+o.TelemetryPath+"/exporter", pages.health)
-	mux.HandleFunc("GET /v1/organizations/{org}/postgres/prometheus", pages.organization)
-	mux.HandleFunc("GET /v1/organizations/{org}/postgres/{id}/prometheus", pages.service)
-	mux.Handle("GET "+discoveryPath, &discovery{collector: o.Collector, externalURL: o.ExternalURL, metrics: o.Metrics, logger: o.Logger})
+	for _, slash := range []string{"", "/{$}"} {
+		mux.HandleFunc("GET /v1/organizations/{org}/postgres/prometheus"+slash, pages.organization)
+		mux.HandleFunc("GET /v1/organizations/{org}/postgres/{first}/{second}"+slash, pages.service)
+	}
+	mux.Handle("GET "+discoveryPath, &discovery{
+		collector: o.Collector, externalURL: o.ExternalURL, routePrefix: strings.TrimSuffix(o.RoutePrefix, "/"), metrics: o.Metrics, logger: o.Logger,
+	})
 	mux.HandleFunc("GET "+healthyPath, healthy)
 	mux.HandleFunc("GET "+readyPath, ready(o.Collector))
-	mux.HandleFunc("POST /-/reload", reloader)
-	mux.HandleFunc("PUT /-/reload", reloader)
+	mux.Handle("POST /-/reload", reload)
+	mux.Handle("PUT /-/reload", reload)
 	mux.HandleFunc("GET /{$}", status.serveHTML)
 	mux.HandleFunc("GET "+assetPath+"{name}", status.serveAsset)
 	mux.HandleFunc("GET /api/v1/status", status.serveJSON)
-	return o.Metrics.recoverPanics(secure(mux), o.Logger), nil
-}
-
-// secure sets the headers that every response carries and refuses paths that are not
-// in their shortest form, to which the mux would respond with a redirect.
-func secure(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h := w.Header()
-		setDefault(h, "X-Content-Type-Options", "nosniff")
-		setDefault(h, "X-Frame-Options", "deny")
-		setDefault(h, "Referrer-Policy", "no-referrer")
-		setDefault(h, "Content-Security-Policy", contentSecurityPolicy)
-		if p := r.URL.EscapedPath(); path.Clean(p) != p && p != "*" {
-			respondText(w, http.StatusNotFound, "page not found")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// setDefault leaves alone what the operator's web configuration has set.
-func setDefault(h http.Header, key, value string) {
-	if h.Get(key) == "" {
-		h.Set(key, value)
-	}
+	return o.Metrics.recoverPanics(secure(prefixed(o.RoutePrefix, respondOptions(mux))), o.Logger), nil
 }
