@@ -11,9 +11,9 @@
 // # What comes in
 //
 // The Prometheus text format and, by content type, OpenMetrics, as Prometheus's own
-// parsers take them: a page whole or not at all. Two things differ. A TYPE line that
-// the text format does not know costs its family the type, not the page. And a page
-// with a zero byte, at which these parsers may take it to end, is refused.
+// parsers take them: a page whole or not at all. But an unknown type costs a family the
+// type, not the page, and a page with a zero byte, which these parsers may take for its
+// end, is refused.
 //
 // Values stay as they are written. The bounds of histograms and summaries are, for
 // rules and wherever the type is lost, those that Prometheus stores: le="1.0" for
@@ -39,8 +39,8 @@
 // gauges, and gauge histograms are untyped; so they are in the other formats, which
 // are written by package expfmt, which knows no such types.
 //
-// Protobuf and OpenMetrics have no histogram or summary without its sum and count, nor
-// one whose counts are not whole numbers or whose samples have different timestamps:
-// such are untyped there. OpenMetrics can have histograms of buckets alone. A family
-// that it could have only under another name, or not at all, is of unknown type there.
+// Protobuf and OpenMetrics have no histogram or summary without sum and count, with
+// counts that are not whole numbers, or with samples of different timestamps: such are
+// untyped there. OpenMetrics can have histograms of buckets alone, and what it could have
+// only under another name, or not at all, is of unknown type.
 package exposition

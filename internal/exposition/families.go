@@ -137,7 +137,6 @@ func (d *Document) compositeMetric(f *placedFamily, r run) *dto.Metric {
 		suffixes  = f.suffixes()
 		histogram = &dto.Histogram{}
 		summary   = &dto.Summary{}
-		text      string
 		last      = math.NaN() // bound
 	)
 	first, _ := d.sample(r.part, &points[0])
@@ -150,7 +149,6 @@ func (d *Document) compositeMetric(f *placedFamily, r run) *dto.Metric {
 		if s.timestamp != first.timestamp || !whole && (isBucket || p.suffix == suffixes[2]) {
 			return nil
 		}
-		text = p.text
 		switch p.suffix {
 		case suffixes[1]:
 			histogram.SampleSum, summary.SampleSum = v, v
@@ -167,7 +165,7 @@ func (d *Document) compositeMetric(f *placedFamily, r run) *dto.Metric {
 			summary.Quantile = append(summary.Quantile, &dto.Quantile{Quantile: &bound, Value: v})
 		}
 	}
-	m := &dto.Metric{Label: labelPairs(text, f.boundLabel())}
+	m := &dto.Metric{Label: labelPairs(points[0].text, f.boundLabel())}
 	if first.timestamp != noTimestamp {
 		m.TimestampMs = &first.timestamp
 	}

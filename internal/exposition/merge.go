@@ -42,9 +42,7 @@ func NewDocument(families []*dto.MetricFamily) *Document {
 // another, or whose samples' names are taken by other families, becomes untyped families
 // of its samples' names, as it does within a block.
 //
-// It is a pure function; last, which may be nil, is one of its earlier results, of
-// which as much is used again as is the same. If all is the same, that is last
-// itself, with all that was encoded of it.
+// last is what it is to [Expose]; with it comes what was encoded of it.
 func Merge(last *Document, parts ...Part) *Document {
 	parts = slices.DeleteFunc(slices.Clone(parts), func(p Part) bool { return p.Block.Series() == 0 })
 	if last != nil && slices.EqualFunc(last.parts, parts, func(a, b Part) bool {

@@ -137,9 +137,7 @@ type Gauge struct {
 }
 
 // NewBlock makes a block of the program's own series, whose names and labels the caller
-// knows to be valid. It is a pure function; last, which may be nil, is one of its earlier
-// results, of which as much is used again as is the same. If all is the same, that is
-// last itself.
+// knows to be valid. last is what it is to [Expose].
 func NewBlock(gauges []Gauge, last *Block) *Block {
 	m := newMetrics(gauges)
 	switch {

@@ -14,15 +14,11 @@ const text100 expfmt.Format = "text/plain; version=1.0.0; charset=utf-8"
 
 // Negotiate picks the format and the encoding of a page from what a scraper accepts.
 //
-// Names never depend on the format, but OpenMetrics can't say that a series whose
-// name does not end in _total is a counter. So OpenMetrics is answered where it alone
-// is accepted, or where preferOpenMetrics is set and it is accepted at all. Otherwise
-// the scraper's preference decides between text and protobuf; text is the answer to
-// those who accept anything or nothing.
-//
-// A scraper that names OpenMetrics and then "*/*" accepts OpenMetrics alone:
-// Prometheus ends every header so, also when it is configured to ask for no other
-// format.
+// OpenMetrics can't say that a series whose name does not end in _total is a counter. So
+// it is the answer only where preferOpenMetrics is set, or to those who accept nothing
+// else but "*/*", with which Prometheus ends every header. Otherwise the scraper's
+// preference decides between text and protobuf; text is the answer to those who accept
+// anything or nothing.
 func Negotiate(h http.Header, preferOpenMetrics bool) (expfmt.Format, Encoding) {
 	var openMetrics, others []string
 	only := true // OpenMetrics is accepted, if it is at all

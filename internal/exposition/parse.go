@@ -42,9 +42,9 @@ func (e *ParseError) Error() string { return fmt.Sprintf("line %d of the page: %
 // Parser parses successive versions of one page. It is not safe for concurrent use;
 // what it returns is.
 //
-// Between two versions mostly values change. So the parser remembers, by its text,
-// each series of the last page, and the text of all comments. A page that has no
-// other lines than these needs no more than its values read.
+// Between two versions mostly values change. So the parser remembers each series of the
+// last page by its text, and all comments. Of a page without other lines only the values
+// are read.
 type Parser struct {
 	label string // by which pages are divided, or ""
 
@@ -107,25 +107,7 @@ func (p *Parser) Parse(body []byte, contentType string) (*Page, error) {
 		page.Groups = groups
 	}
 	p.settle(page.Groups)
-	p.forgetAllBut(page.Groups)
 	return page, nil
-}
-
-// forgetAllBut drops the series that have left the page.
-func (p *Parser) forgetAllBut(groups map[string]*Metrics) {
-	present := 0
-	for _, m := range groups {
-		present += len(m.series)
-	}
-	if present >= len(p.series) {
-		return
-	}
-	p.series = make(map[string]*series, present)
-	for _, m := range groups {
-		for _, s := range m.series {
-			p.series[s.text] = s
-		}
-	}
 }
 
 // add adds a line to its group.
@@ -208,15 +190,13 @@ func (p *Parser) read(body []byte) (map[string]*Metrics, error) {
 		parser = textparse.NewPromParser(page, labels.NewSymbolTable(), false)
 	}
 	var (
-		meta  = make(map[string]*family)
-		typed = make(map[string]bool)
-		fresh = make(map[string]*series) // not on the last page
-		done  = 0                        // all before it has been read
-
+		meta     = make(map[string]*family)
+		typed    = make(map[string]bool)
+		fresh    = make(map[string]*series) // not on the last page
+		done     = 0                        // all before it has been read
 		none     = int64(noTimestamp)
 		comments strings.Builder
-
-		groups = make(map[string]*Metrics, len(p.last))
+		groups   = make(map[string]*Metrics, len(p.last))
 	)
 	comment := func(piece []byte) {
 		next := nextLine(body, offset(piece))
@@ -420,8 +400,10 @@ func oneLine(s string) string {
 }
 
 // settle completes the groups of a page: those that say what they said on the last
-// page are used again, and so are the series of those that have the same ones.
+// page are used again, and so are the series of those that have the same ones. Series
+// that have left the page are forgotten.
 func (p *Parser) settle(groups map[string]*Metrics) {
+	present := 0
 	for name, m := range groups {
 		old := p.last[name]
 		m.families = p.metadata.families
@@ -434,8 +416,17 @@ func (p *Parser) settle(groups map[string]*Metrics) {
 		case old != nil && m.sameSeries(old):
 			m.series = old.series
 		}
+		present += len(m.series)
 	}
 	p.last = groups
+	if present < len(p.series) {
+		p.series = make(map[string]*series, present)
+		for _, m := range groups {
+			for _, s := range m.series {
+				p.series[s.text] = s
+			}
+		}
+	}
 }
 
 // leaveOutDuplicates keeps one line of each series: the one with the latest
