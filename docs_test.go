@@ -43,7 +43,7 @@ func checkConfig(t *testing.T, file string) (int, string) {
 // name.
 func TestDocsExamples(t *testing.T) {
 	block := regexp.MustCompile("(?s)```yaml\n(.*?)```")
-	named := regexp.MustCompile(`(?m)_file: (\S+)$`)
+	named := regexp.MustCompile(`(?m)\w+_file: (\S+)$`)
 	authority := newAuthority(t)
 	examples := 0
 	for document, text := range documents(t) {
@@ -55,7 +55,11 @@ func TestDocsExamples(t *testing.T) {
 			dir := t.TempDir()
 			example := strings.ReplaceAll(m[1], "_file: /", "_file: ")
 			for _, name := range named.FindAllStringSubmatch(example, -1) {
-				write(t, filepath.Join(dir, name[1]), authority.pem)
+				content := []byte("key")
+				if strings.HasPrefix(name[0], "ca_file") {
+					content = authority.pem
+				}
+				write(t, filepath.Join(dir, name[1]), content)
 			}
 			file := filepath.Join(dir, "example.yml")
 			write(t, file, []byte(example))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -37,17 +38,17 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 	if err != nil {
 		return nil, err
 	}
-	if err := checkWebConfig(webFlags(c)); err != nil {
-		return nil, err
-	}
 	if c.CheckOnly {
-		if err := config.NewLoader(c).Validate(); err != nil {
+		if err := checkOnly(c); err != nil {
 			return nil, err
 		}
 		_, _ = fmt.Fprintln(stdout, "The configuration is valid.")
 		return nil, errDone
 	}
 
+	if err := checkWebConfig(webFlags(c)); err != nil {
+		return nil, err
+	}
 	if err := c.Organization.CheckKey(); err != nil {
 		return nil, err
 	}
@@ -105,6 +106,16 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 		e.demo.introduce(stdout, e.servers.url(c.Prefix()+c.TelemetryPath))
 	}
 	return e, nil
+}
+
+// checkOnly says what would keep the exporter from starting; of this machine it looks at
+// nothing if only the syntax is to be checked.
+func checkOnly(c *config.Config) error {
+	flags := webFlags(c)
+	if c.SyntaxOnly {
+		return errors.Join(checkWebSyntax(flags), config.NewLoader(c).Validate())
+	}
+	return errors.Join(checkWebConfig(flags), checkListen(flags), config.NewLoader(c).Validate())
 }
 
 // close gives back what prepare took when it could not finish.

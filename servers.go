@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +19,7 @@ import (
 	"github.com/go-kit/log/level"
 	"github.com/mdlayher/vsock"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"go.yaml.in/yaml/v2"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
@@ -50,7 +52,29 @@ func checkWebConfig(flags *toolkit.FlagConfig) error {
 	if errors.Is(err, errNoConnections) {
 		return nil
 	}
-	// The YAML package's errors have several lines.
+	return webConfigError(file, err)
+}
+
+// checkWebSyntax says what is wrong in --web.config.file itself, for machines that do not
+// have the files that it names.
+func checkWebSyntax(flags *toolkit.FlagConfig) error {
+	file := *flags.WebConfigFile
+	if file == "" {
+		return nil
+	}
+	content, err := os.ReadFile(file)
+	if err == nil {
+		err = yaml.UnmarshalStrict(content, &toolkit.Config{})
+	}
+	return webConfigError(file, err)
+}
+
+// webConfigError puts an error of --web.config.file, or none, on one line: those of the
+// YAML package have several.
+func webConfigError(file string, err error) error {
+	if err == nil {
+		return nil
+	}
 	return fmt.Errorf("--web.config.file=%s: %s", file, strings.Join(strings.Fields(err.Error()), " "))
 }
 
@@ -84,21 +108,42 @@ func listen(flags *toolkit.FlagConfig) (_ *servers, err error) {
 	}
 	for _, address := range *flags.WebListenAddresses {
 		l, err := listenOn(address)
-		switch {
-		case err == nil:
-			s.listeners = append(s.listeners, l)
-			continue
-		case errors.Is(err, syscall.EADDRINUSE):
-			err = fmt.Errorf("cannot listen on %s, the address is in use: stop what uses it or choose another --web.listen-address", address)
-		case errors.Is(err, syscall.EACCES):
-			err = fmt.Errorf("cannot listen on %s, permission denied: choose a --web.listen-address with a port above 1023", address)
-		default:
-			err = fmt.Errorf("--web.listen-address=%s: %w", address, err)
+		if err != nil {
+			s.close()
+			return nil, listenError(address, err)
 		}
-		s.close()
-		return nil, err
+		s.listeners = append(s.listeners, l)
 	}
 	return s, nil
+}
+
+// checkListen says why listen would fail on this machine, unless a port is in use: what
+// uses it may be the exporter that runs.
+func checkListen(flags *toolkit.FlagConfig) error {
+	if *flags.WebSystemdSocket {
+		return nil
+	}
+	for _, address := range *flags.WebListenAddresses {
+		l, err := listenOn(address)
+		switch {
+		case err == nil:
+			l.Close()
+		case !errors.Is(err, syscall.EADDRINUSE):
+			return listenError(address, err)
+		}
+	}
+	return nil
+}
+
+// listenError is a sentence for the user.
+func listenError(address string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("cannot listen on %s, the address is in use: stop what uses it or choose another --web.listen-address", address)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("cannot listen on %s, permission denied: choose a --web.listen-address with a port above 1023", address)
+	}
+	return fmt.Errorf("--web.listen-address=%s: %w", address, err)
 }
 
 func listenOn(address string) (net.Listener, error) {

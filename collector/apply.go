@@ -68,7 +68,10 @@ func (c *Collector) replace(configs []*Organization) ([]*api.Client, error) {
 		cfg.Hooks = c.health.hooks(p.label)
 		client, err := api.New(cfg)
 		if err != nil {
-			return nil, fmt.Errorf("organization %q: %w", cmp.Or(config.Name, config.ID), err)
+			if name := cmp.Or(config.Name, config.ID); name != "" {
+				err = fmt.Errorf("organization %q: %w", name, err)
+			}
+			return nil, err
 		}
 		clients[i] = client
 		if pollers[i] == nil {

@@ -18,6 +18,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -204,6 +205,14 @@ func (c *Config) Complete() error {
 		}
 	} else if o.given("demo.services") || o.given("demo.seed") || o.given("demo.listen-address") {
 		return errors.New("--demo.services, --demo.seed and --demo.listen-address need --demo")
+	}
+	if c.SyntaxOnly && !c.CheckOnly {
+		return errors.New("--config.syntax-only needs --config.check")
+	}
+	for i, address := range c.ListenAddresses {
+		if slices.Contains(c.ListenAddresses[:i], address) && !strings.HasSuffix(address, ":0") {
+			return fmt.Errorf("%s has %s twice: give it once", o.source("web.listen-address"), address)
+		}
 	}
 	if o.Shard.Count > 1 && !o.given("shard.index") {
 		host, err := os.Hostname()

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -171,22 +172,14 @@ func (l *Loader) Validate() error {
 	if err != nil {
 		return err
 	}
-	var errs Errors
-	for _, o := range orgs {
-		for _, s := range o.settings() {
-			at := o.source(s.ID())
-			if path := s.Value.String(); s.path && path != "" && !l.config.SyntaxOnly {
-				if err := readable(path); err != nil {
-					// Not the path itself: a secret pasted in place of a file name would
-					// end up in the log.
-					key := strings.TrimPrefix(o.place.name+"."+at.name, ".")
-					errs = append(errs, &Error{at.file, at.line, key, "the file cannot be read: " + err.Error()})
-				}
-			}
+	if !l.config.SyntaxOnly {
+		var errs Errors
+		for _, o := range orgs {
+			errs = append(errs, o.checkFiles()...)
 		}
-	}
-	if err := errs.orNil(); err != nil {
-		return err
+		if err := errs.orNil(); err != nil {
+			return err
+		}
 	}
 	polled := make([]collector.Organization, 0, len(orgs))
 	for _, o := range orgs {
@@ -199,6 +192,48 @@ func (l *Loader) Validate() error {
 	}
 	_, err = collector.New(collector.Options{Organizations: polled})
 	return err
+}
+
+// checkFiles says what is wrong with the files that are named, and with a key that is not
+// in files.
+func (o *Organization) checkFiles() (errs Errors) {
+	note := func(id, problem string) {
+		at := o.source(id)
+		errs = append(errs, &Error{at.file, at.line, strings.TrimPrefix(o.place.name+"."+at.name, "."), problem})
+	}
+	for _, s := range o.settings() {
+		if path := s.Value.String(); s.path && path != "" {
+			if err := readable(path); err != nil {
+				// Not the path itself: a secret pasted in place of a file name would
+				// end up in the log.
+				note(s.ID(), "the file cannot be read: "+err.Error())
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return errs
+	}
+	if o.API.CAFile != "" {
+		pem, err := os.ReadFile(o.API.CAFile)
+		if err = cmp.Or(err, checkCertificates(pem)); err != nil {
+			note("api.ca-file", err.Error())
+		}
+	}
+	if o.API.Credentials == nil && o.keyIDFile != "" {
+		o.API.Credentials = api.FileCredentials(o.keyIDFile, o.keySecretFile)
+	}
+	if err := o.CheckKey(); err != nil {
+		at := o.source("api.key-id-file")
+		errs = append(errs, &Error{at.file, at.line, o.place.name, err.Error()}) // says which half it is
+	}
+	return errs
+}
+
+func checkCertificates(pem []byte) error {
+	if !x509.NewCertPool().AppendCertsFromPEM(pem) {
+		return errors.New("the file has no certificate in PEM format: name another one")
+	}
+	return nil
 }
 
 // readable returns an error without the path.

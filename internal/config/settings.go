@@ -201,7 +201,7 @@ func (c *Config) Settings() []Setting {
 		},
 		{
 			Flag: "config.syntax-only", Value: boolTo(&c.SyntaxOnly),
-			Help: "Let --config.check pass without the key and CA files that are named, for machines that do not have them.",
+			Help: "Let --config.check look only at --config.file and --web.config.file, and not at files that these and flags name: for machines that do not have the secrets.",
 		},
 	}
 	last := []Setting{
@@ -264,7 +264,7 @@ func (c *Config) Settings() []Setting {
 			Help: "Another number makes other simulated services.",
 		},
 		{
-			Flag: "demo.listen-address", Default: "127.0.0.1:0", Value: textTo(&c.Demo.ListenAddress),
+			Flag: "demo.listen-address", Default: "127.0.0.1:0", Value: addressTo(&c.Demo.ListenAddress),
 			Help: "Address on which to serve the simulated API.",
 		},
 	}

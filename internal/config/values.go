@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -195,12 +196,28 @@ func labelsTo(to *[]inventory.EnrichLabel) Value {
 	}}
 }
 
+func addressTo(to *string) Value {
+	return parsed[string]{to, func(text string) (string, error) { return text, checkAddress(text) }}
+}
+
 // checkListenAddress says why nothing can listen on an address.
 func checkListenAddress(text string) error {
-	const example = "it must look like :9924 or localhost:9924"
-	if strings.HasPrefix(text, "vsock://") {
-		return nil
+	if !strings.HasPrefix(text, "vsock://") {
+		return checkAddress(text)
 	}
+	u, err := url.Parse(text)
+	if err == nil {
+		_, err = strconv.ParseUint(u.Port(), 10, 32)
+	}
+	if err != nil {
+		return errors.New("not an address with a port: it must look like vsock://:9924")
+	}
+	return nil
+}
+
+// checkAddress says why it is none of TCP.
+func checkAddress(text string) error {
+	const example = "it must look like :9924 or localhost:9924"
 	if strings.Contains(text, "://") {
 		return errors.New("not an address but a URL: " + example)
 	}
@@ -208,7 +225,7 @@ func checkListenAddress(text string) error {
 	if err != nil {
 		return errors.New("not an address with a port: " + example)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || port == "" || n > 65535 {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return errors.New("the port is not a number from 0 to 65535: " + example)
 	}
 	return nil

@@ -69,8 +69,8 @@ func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 			continue
 		case token == "name":
 			l.label = NameLabel
-		case isTag && key == "":
-			return nil, fmt.Errorf("inventory label %q names no tag: write tag:<key>", token)
+		case isTag && (key == "" || strings.ContainsFunc(key, notInTagKey)):
+			return nil, fmt.Errorf("inventory label %q names no tag: write tag:<key> for each tag, with a key of letters, digits, dots, underscores and hyphens", token)
 		case isTag:
 			l.tag, l.label = key, "postgres_tag_"+mangle(key)
 		case !slices.Contains(strings.Split(inlineTokens, ", "), token):
@@ -98,6 +98,11 @@ func InlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []label
 		}
 	}
 	return inline
+}
+
+// notInTagKey tells whether upstream allows a character in no tag's key.
+func notInTagKey(r rune) bool {
+	return r != '.' && r != '-' && mangle(string(r)) != string(r)
 }
 
 // mangle turns a tag's key into (the rest of) a label name.

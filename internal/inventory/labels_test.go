@@ -19,7 +19,8 @@ func TestParseEnrichLabels(t *testing.T) {
 		{[]string{"ha-type,is-primary,hostname"}, "[ha-type:postgres_ha_type is-primary:postgres_is_primary hostname:postgres_hostname]"},
 		{[]string{"tag:team.name-1"}, "[tag:team.name-1:postgres_tag_team_name_1]"},
 		{[]string{"zone"}, `unknown inventory label "zone": choose from name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>`},
-		{[]string{"tag:"}, `inventory label "tag:" names no tag: write tag:<key>`},
+		{[]string{"tag:"}, `inventory label "tag:" names no tag: write tag:<key> for each tag, with a key of letters, digits, dots, underscores and hyphens`},
+		{[]string{"tag:*"}, `inventory label "tag:*" names no tag: write tag:<key> for each tag, with a key of letters, digits, dots, underscores and hyphens`},
 		{[]string{"size", "size"}, `inventory label "size" is given twice: give it once`},
 		{[]string{"tag:a.b", "tag:a-b"}, `inventory labels "tag:a.b" and "tag:a-b" both become postgres_tag_a_b: choose one of them`},
 	} {
