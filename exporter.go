@@ -86,10 +86,14 @@ func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error
 		ExternalURL:       c.ExternalURL,
 		RoutePrefix:       c.Prefix(),
 		Name:              "ClickHouse Postgres exporter",
-		Version:           version.Info(),
-		History:           e.history,
-		Metrics:           metrics,
-		Logger:            logs.kit,
+		Build: map[string]string{
+			"version": version.Version, "revision": version.GetRevision(), "branch": version.Branch,
+			"build_user": version.BuildUser, "build_date": version.BuildDate,
+			"go_version": version.GoVersion, "platform": version.GoOS + "/" + version.GoArch,
+		},
+		History: e.history,
+		Metrics: metrics,
+		Logger:  logs.kit,
 	}
 	if c.EnableLifecycle {
 		pages.Reload = e.polling.reload

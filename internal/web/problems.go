@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
@@ -67,12 +68,16 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 	var found []problem
 	maxAge := formatDuration(o.MaxAgeSeconds)
 
-	if o.ID == "" && o.Error != "" {
-		found = append(found, problem{
-			kind: "organization", Severity: severityError, Title: "Cannot find the organization of the API key", Detail: o.Error,
+	switch {
+	case o.ID == "" && o.Discovery.KeyRefused():
+		return append(found, keyProblem(o, o.Discovery))
+	case o.ID == "" && o.Error != "":
+		return append(found, problem{
+			kind: "organization", Severity: severityError, Title: "Cannot find the organization of the API key", Detail: o.Error, Since: o.Discovery.Since,
 			Remedy: "Check the API key, or set " + o.Names.OrganizationID + ". The exporter keeps trying.",
 		})
-		return found
+	case o.Inventory.KeyRefused() && (!o.Metrics.Tried || o.Metrics.KeyRefused()):
+		return append(append(found, keyProblem(o, o.Inventory)), serviceProblems(o)...)
 	}
 	if o.Inventory.Tried && !o.Inventory.OK {
 		p := problem{
@@ -113,6 +118,22 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 		})
 	}
 	return append(found, serviceProblems(o)...)
+}
+
+// keyProblem is a key with which nothing can be read.
+func keyProblem(o *collector.OrganizationStatus, call collector.CallStatus) problem {
+	p := problem{
+		kind: "key", Severity: severityError, Title: "ClickHouse Cloud refuses the API key", Detail: call.Error, Since: call.Since,
+		Remedy: "There are no metrics to serve.",
+	}
+	if call.Reason == string(api.KindCredentials) {
+		p.Title = "Cannot read the API key"
+	}
+	if _, _, ok := dataAges(o); ok {
+		p.Severity, p.Remedy = severityWarning, "The last metrics are served until they are "+formatDuration(o.MaxAgeSeconds)+" old."
+	}
+	p.Remedy += " The exporter keeps trying, and recovers as soon as the key works."
+	return p
 }
 
 // serviceProblems returns the problems of an organization's services.

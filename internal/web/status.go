@@ -15,7 +15,8 @@ import (
 type statusPage struct {
 	collector     Collector
 	history       *History // nil for none
-	name, version string
+	name          string
+	build         map[string]string
 	telemetryPath string
 	started       time.Time
 	template      *template.Template
@@ -25,7 +26,7 @@ type statusPage struct {
 func newStatusPage(o Options) (*statusPage, error) {
 	p := &statusPage{
 		collector: o.Collector, history: o.History,
-		name: o.Name, version: o.Version, telemetryPath: o.TelemetryPath,
+		name: o.Name, build: o.Build, telemetryPath: o.TelemetryPath,
 		started: time.Now(),
 	}
 	var err error
@@ -58,9 +59,9 @@ func (p *statusPage) serveHTML(w http.ResponseWriter, r *http.Request) {
 // statusDocument is the status as JSON. Fields are added to it, never removed or given
 // another meaning.
 type statusDocument struct {
-	Time    time.Time `json:"time"`
-	Version string    `json:"version"`
-	Started time.Time `json:"started"`
+	Time    time.Time         `json:"time"`
+	Build   map[string]string `json:"build"`
+	Started time.Time         `json:"started"`
 	// Ready is what /-/ready says.
 	Ready bool `json:"ready"`
 	// Problems are the present ones, worst first, then those resolved lately.
@@ -78,7 +79,7 @@ func (p *statusPage) serveJSON(w http.ResponseWriter, r *http.Request) {
 	status := p.collector.Status()
 	active, resolved := p.history.problems(findProblems(status))
 	document := statusDocument{
-		Time: status.Time, Version: p.version, Started: p.started, Ready: p.collector.Ready(),
+		Time: status.Time, Build: p.build, Started: p.started, Ready: p.collector.Ready(),
 		Problems: append(active, resolved...), Organizations: status.Organizations,
 	}
 	if q.filters() {

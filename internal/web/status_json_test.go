@@ -33,7 +33,7 @@ func TestStatusJSON(t *testing.T) {
 	over.Organizations[0].Unconfirmed = true
 	h.observe(over)
 	h.observe(k.status)
-	base := serve(t, Options{Collector: k, History: h, Version: "1.2.3"})
+	base := serve(t, Options{Collector: k, History: h, Build: map[string]string{"version": "1.2.3", "revision": "abc"}})
 
 	a := do(t, "GET", base+"/api/v1/status", nil)
 	if a.code != http.StatusOK || a.header.Get("Content-Type") != "application/json" || a.header.Get("Cache-Control") != "no-store" {

@@ -27,7 +27,7 @@ func TestStatusPage(t *testing.T) {
 		h.observe(s)
 	}
 	base := serve(t, Options{
-		Collector: k, History: h, TelemetryPath: "/some/metrics", Name: "The <exporter>", Version: "1.2.3 <x>",
+		Collector: k, History: h, TelemetryPath: "/some/metrics", Name: "The <exporter>", Build: map[string]string{"version": "1.2.3 <x>"},
 	})
 	page, a := open(t, base+"/")
 
@@ -114,6 +114,7 @@ func TestStatusPage(t *testing.T) {
 // in: the verdict, the problems and their severities.
 func TestStatusStates(t *testing.T) {
 	failing := collector.CallStatus{Tried: true, Error: "list services: API key wrong or expired (status 401); check the key", Since: statusTime.Add(-2 * time.Minute)}
+	refused := collector.CallStatus{Tried: true, Error: "API key wrong or expired (status 401)", Reason: "unauthorized", Since: statusTime.Add(-time.Minute)}
 	for _, test := range []struct {
 		name     string
 		change   func(*collector.OrganizationStatus)
@@ -130,6 +131,19 @@ func TestStatusStates(t *testing.T) {
 		{"organization not found", func(o *collector.OrganizationStatus) {
 			*o = collector.OrganizationStatus{Name: "prod", Error: "two organizations", ServicesByState: map[string]int{}}
 		}, "1 problem", []string{"error Cannot find the organization of the API key"}},
+		{"wrong key from the start", func(o *collector.OrganizationStatus) {
+			*o = collector.OrganizationStatus{Error: "no", Discovery: refused, ServicesByState: map[string]int{}}
+		}, "1 problem", []string{"error ClickHouse Cloud refuses the API key"}},
+		{"wrong key of a known organization from the start", func(o *collector.OrganizationStatus) {
+			*o = collector.OrganizationStatus{ID: "org", Error: "no", Inventory: refused, Metrics: refused, ServicesByState: map[string]int{}}
+		}, "1 problem", []string{"error ClickHouse Cloud refuses the API key"}},
+		{"key revoked", func(o *collector.OrganizationStatus) {
+			o.Inventory, o.Metrics = refused, refused
+		}, "Serving metrics, with 1 problem", []string{"warning ClickHouse Cloud refuses the API key"}},
+		{"key files gone", func(o *collector.OrganizationStatus) {
+			o.Inventory, o.Metrics = refused, refused
+			o.Inventory.Reason = "credentials"
+		}, "Serving metrics, with 1 problem", []string{"warning Cannot read the API key"}},
 		{"no list ever", func(o *collector.OrganizationStatus) {
 			o.Up, o.InventoryKnown, o.Inventory, o.Services, o.Metrics = false, false, failing, nil, collector.CallStatus{}
 		}, "1 problem", []string{"error Cannot read the list of services"}},
@@ -233,7 +247,7 @@ func TestHostileNames(t *testing.T) {
 	k := statusOf(o, other)
 	h := NewHistory(k)
 	h.observe(k.status)
-	base := serve(t, Options{Collector: k, History: h, Name: hostile, Version: hostile})
+	base := serve(t, Options{Collector: k, History: h, Name: hostile, Build: map[string]string{"version": hostile, "revision": hostile}})
 	for _, query := range []string{"", "?q=" + url.QueryEscape(hostile[:20]), "?state=" + url.QueryEscape(hostile), "?organization=" + url.QueryEscape(hostile), "?sort=" + url.QueryEscape(hostile), "?region=" + url.QueryEscape(hostile)} {
 		page, a := open(t, base+"/"+query)
 		for _, e := range find(page, "*") {

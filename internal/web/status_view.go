@@ -17,9 +17,10 @@ import (
 
 // pageView is what the template shows. Texts are plain: the template escapes them.
 type pageView struct {
-	Name, Version string
-	Now, Started  time.Time
-	Uptime        string
+	Name         string
+	Build        map[string]string
+	Now, Started time.Time
+	Uptime       string
 
 	Class    string // ok, warning, error or starting
 	Headline string
@@ -67,7 +68,7 @@ type stateView struct {
 // view returns the page of a status.
 func (p *statusPage) view(s collector.Status, q tableQuery) pageView {
 	v := pageView{
-		Name: p.name, Version: p.version, Now: s.Time, Started: p.started,
+		Name: p.name, Build: p.build, Now: s.Time, Started: p.started,
 		Uptime:      formatDuration(math.Floor(max(0, s.Time.Sub(p.started).Seconds()))),
 		MetricsPath: strings.TrimPrefix(p.telemetryPath, "/"),
 	}

@@ -72,8 +72,11 @@ type Options struct {
 	// Reload is called, never concurrently, for a POST or PUT to /-/reload. Nil refuses
 	// these.
 	Reload func() error
-	// Name and Version are shown on the status page.
-	Name, Version string
+	// Name is shown on the status page.
+	Name string
+	// Build says what the program was built from, as the status has it: version,
+	// revision and more.
+	Build map[string]string
 	// History provides the charts of the status page, nil for none. The caller runs it.
 	History *History
 	// Metrics count failures of the HTTP interface.
