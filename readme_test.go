@@ -107,10 +107,9 @@ func TestDocsMetrics(t *testing.T) {
 				return false
 			}
 		}
-		return own["clickhouse_postgres_service_tags_info"] != nil && own["clickhouse_postgres_service_setting"] != nil && gauge(t, page, "clickhouse_postgres_up") == 1
+		return own["clickhouse_postgres_service_tag"] != nil && own["clickhouse_postgres_service_setting"] != nil && gauge(t, page, "clickhouse_postgres_up") == 1
 	})
 
-	tag := regexp.MustCompile(`^(tag|tagpresent)_.+$`)
 	var b strings.Builder
 	b.WriteString("\n| name | type | labels | meaning |\n| --- | --- | --- | --- |\n")
 	for _, name := range slices.Sorted(maps.Keys(own)) {
@@ -118,7 +117,7 @@ func TestDocsMetrics(t *testing.T) {
 		labels := map[string]bool{}
 		for _, m := range f.GetMetric() {
 			for _, l := range m.GetLabel() {
-				labels[tag.ReplaceAllString(l.GetName(), "${1}_<key>")] = true
+				labels[l.GetName()] = true
 			}
 		}
 		if strings.HasSuffix(name, "_build_info") {

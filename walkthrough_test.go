@@ -123,8 +123,9 @@ func TestWalkthrough(t *testing.T) {
 
 	request(http.MethodPatch, "/"+id, `{"tags":[{"key":"Environment","value":"production"},{"key":"team","value":"growth"}]}`)
 	arrives("a tag", list, func(page map[string]*dto.MetricFamily) bool {
-		tags, cpu := of(page, "clickhouse_postgres_service_tags_info"), of(page, "PostgresServer_CPUCores")
-		return len(tags) == 1 && label(tags[0], "tag_team") == "growth" && len(cpu) == 1 && label(cpu[0], "postgres_tag_team") == "growth"
+		tags, cpu := of(page, "clickhouse_postgres_service_tag"), of(page, "PostgresServer_CPUCores")
+		return len(tags) == 2 && label(tags[1], "key") == "team" && label(tags[1], "value") == "growth" &&
+			len(cpu) == 1 && label(cpu[0], "postgres_tag_team") == "growth"
 	})
 
 	request(http.MethodDelete, "/"+id, "")

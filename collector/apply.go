@@ -65,7 +65,7 @@ func (c *Collector) replace(configs []*Organization) ([]*api.Client, error) {
 			p = newPoller(c, config)
 		}
 		cfg := config.API
-		cfg.Hooks = c.health.hooks(p.label)
+		cfg.Hooks = c.health.hooks(p.id)
 		client, err := api.New(cfg)
 		if err != nil {
 			if name := cmp.Or(config.Name, config.ID); name != "" {
@@ -93,7 +93,7 @@ func (c *Collector) match(configs []*Organization) []*poller {
 			n := slices.IndexFunc(last, func(p *poller) bool {
 				same := p.applied.Name == o.Name
 				if byID {
-					same = p.identity.Load().ID == o.ID
+					same = p.id() == o.ID
 				}
 				return same && byID == (o.ID != "") && !slices.Contains(pollers, p)
 			})
@@ -106,23 +106,21 @@ func (c *Collector) match(configs []*Organization) []*poller {
 }
 
 // claim makes a discovered organization a poller's, unless another polls it.
-func (c *Collector) claim(p *poller, id string) bool {
+func (c *Collector) claim(p *poller, found *api.Organization) bool {
 	c.claims.Lock()
 	defer c.claims.Unlock()
 	for _, other := range *c.pollers.Load() {
-		if other != p && other.identity.Load().ID == id {
+		if other != p && other.id() == found.ID {
 			return false
 		}
 	}
-	p.identity.Store(&api.Organization{ID: id, Name: p.config.Name})
+	p.identity.Store(found)
 	return true
 }
 
 // start lets a poller poll, if the collector is running.
 func (c *Collector) start(p *poller) {
-	if id := p.identity.Load().ID; id != "" {
-		c.health.begin(id)
-	}
+	c.health.begin(p.id())
 	if c.ctx == nil {
 		return
 	}
@@ -139,9 +137,7 @@ func (c *Collector) end(p *poller) {
 		p.stop()
 		<-p.done
 	}
-	identity := p.identity.Load()
-	c.health.end(identity.ID)
-	c.health.end(identity.Name)
+	c.health.end(p.id())
 }
 
 // takeOrganizations takes in which organizations the key can see. It is asked again
@@ -170,18 +166,19 @@ func (p *poller) found(list []api.Organization, now time.Time) error {
 		text := fmt.Sprintf("the API key sees %d organizations: set %s to the one to export", len(list), p.config.Names.OrganizationID)
 		return &refusedError{"several_organizations", text}
 	}
-	was, id := p.identity.Load(), inventory.CanonicalID(list[0].ID)
-	if was.ID != id {
-		if !p.c.claim(p, id) {
-			text := fmt.Sprintf("the organization that the API key sees, %s, is already polled: configure it only once", id)
-			return &refusedError{"duplicate_organization", text}
-		}
-		if was.ID != "" { // the key is another one
-			p.c.health.end(was.ID)
+	was, found := p.id(), list[0]
+	found.ID = inventory.CanonicalID(found.ID)
+	if !p.c.claim(p, &found) {
+		text := fmt.Sprintf("the organization that the API key sees, %s, is already polled: configure it only once", found.ID)
+		return &refusedError{"duplicate_organization", text}
+	}
+	if was != found.ID {
+		if was != "" { // the key is another one
+			p.c.health.end(was)
 			p.startOver(now)
 		}
-		p.c.health.begin(id)
+		p.c.health.begin(found.ID)
 	}
-	p.state.name = list[0].Name
+	p.identify()
 	return nil
 }

@@ -132,12 +132,7 @@ func (c *Collector) healthOf(views []*organizationView) []*exposition.Document {
 	if len(views) == 1 {
 		return []*exposition.Document{views[0].health()}
 	}
-	var parts []exposition.Part
-	for _, v := range views {
-		parts = append(parts, v.healthParts()...)
-	}
-	doc, _ := c.memo.merge(&c.memo.health, parts)
-	return []*exposition.Document{doc}
+	return []*exposition.Document{c.memo.mergeHealth(views...)}
 }
 
 // everything returns upstream's series and the inventory of all organizations.

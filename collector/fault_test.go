@@ -145,7 +145,7 @@ func TestOneOrganizationDoesNotDelayAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		second := simulator.New(simulator.Config{Services: 2, Seed: 99})
 		b := newBench(t, simulator.Config{Services: 2}, func(o *Options, _ *Organization) {
-			o.Organizations = []Organization{{ID: second.Config().OrganizationID, API: upstream(t, second)}}
+			o.Organizations = []Organization{allOwn(Organization{ID: second.Config().OrganizationID, API: upstream(t, second)})}
 		})
 		b.sim.SetFault(simulator.Fault{Hang: true})
 		b.pass(10 * time.Minute)
@@ -302,8 +302,11 @@ func TestUnusableKeyIsCounted(t *testing.T) {
 			o.ID, o.Name, o.API.Credentials = "", "acme", badKey{}
 		})
 		b.pass(5 * time.Minute)
-		if n := b.health()[`clickhouse_postgres_exporter_api_request_failures_total{clickhouse_org="acme",endpoint="organizations",reason="credentials"}`]; n == "" {
-			t.Errorf("not counted: %v", b.health())
+		if found := ids(b.health(), "clickhouse_org="); len(found) != 0 {
+			t.Errorf("series of an organization without an id: %q", found)
+		}
+		if lines := b.logs.lines("level=warn", "org_name=acme", "reason=credentials"); len(lines) != 1 {
+			t.Errorf("want one line, got %q", b.logs.lines())
 		}
 	})
 }

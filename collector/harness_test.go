@@ -35,6 +35,7 @@ var update = flag.Bool("update", false, "write the golden files")
 const (
 	serviceInfoName    = "clickhouse_postgres_service_info"
 	serviceStateName   = "clickhouse_postgres_service_state"
+	serviceTagName     = "clickhouse_postgres_service_tag"
 	serviceSettingName = "clickhouse_postgres_service_setting"
 	serviceUpName      = "clickhouse_postgres_service_up"
 )
@@ -114,7 +115,7 @@ func newBench(t *testing.T, cfg simulator.Config, edit func(*Options, *Organizat
 		t.Fatal(err)
 	}
 	options := Options{Logger: log.NewLogfmtLogger(b.logs)}
-	org := Organization{ID: b.sim.Config().OrganizationID, API: upstream(t, b.sim), EnrichLabels: labels}
+	org := allOwn(Organization{ID: b.sim.Config().OrganizationID, API: upstream(t, b.sim), EnrichLabels: labels})
 	if edit != nil {
 		edit(&options, &org)
 	}
@@ -125,6 +126,12 @@ func newBench(t *testing.T, cfg simulator.Config, edit func(*Options, *Organizat
 	}
 	b.start()
 	return b
+}
+
+// allOwn returns the organization with the program's own series that take no requests.
+func allOwn(o Organization) Organization {
+	o.CollectInventory, o.CollectState, o.CollectTags, o.CollectServiceHealth = true, true, true, true
+	return o
 }
 
 func (b *bench) start() {

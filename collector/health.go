@@ -25,7 +25,8 @@ type health struct {
 		prometheus.Collector
 		DeletePartialMatch(labels prometheus.Labels) int
 	}
-	gauges map[*prometheus.Desc]func(v *organizationView) float64 // not a number where there is none
+	gauges       map[*prometheus.Desc]func(v *organizationView) float64 // not a number where there is none
+	undiscovered *prometheus.Desc
 }
 
 func newHealth() *health {
@@ -57,6 +58,8 @@ func newHealth() *health {
 		// If the wall clock has been set back, an age must not be negative.
 		return min(unixSeconds(t), unixSeconds(time.Now()))
 	}
+	h.undiscovered = prometheus.NewDesc(exporterPrefix+"undiscovered_organizations",
+		"Number of organizations of which nothing is exported, since their API keys have not told their ids yet.", nil, nil)
 	h.gauges = map[*prometheus.Desc]func(v *organizationView) float64{}
 	gauge := func(name, help string, value func(v *organizationView) float64) {
 		h.gauges[prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil)] = value
@@ -89,6 +92,9 @@ func newHealth() *health {
 // begin makes the counters of an organization appear as zero rather than with
 // their first event, which no rate would see.
 func (h *health) begin(org string) {
+	if org == "" {
+		return
+	}
 	for _, c := range []*prometheus.CounterVec{h.refusals, h.waits, h.waitSeconds, h.downgrades, h.panics} {
 		c.WithLabelValues(org)
 	}
@@ -102,14 +108,15 @@ func (h *health) end(org string) {
 	}
 }
 
-// hooks returns what an organization's client reports to. What the organization is
-// called may only become known later, so that it is asked for each time.
+// hooks returns what an organization's client reports to. The organization's id may
+// only become known later, so that it is asked for each time. Without one, nothing is
+// counted: whatever a metric calls an organization, it always does.
 func (h *health) hooks(org func() string) api.Hooks {
 	return api.Hooks{
 		RequestDone: func(endpoint api.Endpoint, code int, err error, _ time.Duration) {
 			var request *api.Error
-			if errors.As(err, &request) && request.Kind == api.KindCanceled {
-				return // the program is stopping: nothing is wrong with upstream
+			if org() == "" || errors.As(err, &request) && request.Kind == api.KindCanceled {
+				return // if the program is stopping, nothing is wrong with upstream
 			}
 			status := "none"
 			if code != 0 {
@@ -124,7 +131,7 @@ func (h *health) hooks(org func() string) api.Hooks {
 			}
 		},
 		BudgetWait: func(_ api.Endpoint, waited time.Duration) {
-			if waited > 0 {
+			if org() != "" && waited > 0 {
 				h.waits.WithLabelValues(org()).Inc()
 				h.waitSeconds.WithLabelValues(org()).Add(waited.Seconds())
 			}
@@ -162,6 +169,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for desc := range c.health.gauges {
 		ch <- desc
 	}
+	ch <- c.health.undiscovered
 }
 
 // Collect implements [prometheus.Collector]: the health of every organization. That
@@ -170,11 +178,17 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, vec := range c.health.vecs {
 		vec.Collect(ch)
 	}
+	undiscovered := 0
 	for _, v := range c.views(time.Now()) {
+		if v.id == "" {
+			undiscovered++
+			continue
+		}
 		for desc, of := range c.health.gauges {
 			if value := of(v); !math.IsNaN(value) {
-				ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, v.label())
+				ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, v.id)
 			}
 		}
 	}
+	ch <- prometheus.MustNewConstMetric(c.health.undiscovered, prometheus.GaugeValue, float64(undiscovered))
 }

@@ -76,14 +76,11 @@ func TestChangesShowAtTheNextRefresh(t *testing.T) {
 				t.Errorf("series with the former state: %s", id)
 			}
 		}
-		for id, want := range map[string]string{"running": "0", "stopped": "1"} {
-			found := ids(all, "clickhouse_postgres_service_state", stopped, fmt.Sprintf("state=%q", id))
-			if len(found) != 1 || all[found[0]] != want {
-				t.Errorf("state %s: %q, want one series of value %s", id, found, want)
-			}
+		if found := ids(all, serviceStateName, stopped); len(found) != 1 || !strings.Contains(found[0], `state="stopped"`) || all[found[0]] != "1" {
+			t.Errorf("state: %q, want one series", found)
 		}
-		if found := ids(all, "clickhouse_postgres_service_tags_info", tagged, `tag_Environment="production"`); len(found) != 1 {
-			t.Errorf("tagged service: %q", ids(all, "clickhouse_postgres_service_tags_info"))
+		if found := ids(all, serviceTagName, tagged); len(found) != 1 || !strings.Contains(found[0], `key="Environment"`) || !strings.Contains(found[0], `value="production"`) {
+			t.Errorf("tagged service: %q", found)
 		}
 		if found := ids(all, deleted); len(found) != 0 {
 			t.Errorf("series of the deleted service: %q", found)
@@ -348,7 +345,7 @@ func TestLabelsOfServicesThatLeftThePage(t *testing.T) {
 				for id := range changed {
 					tt.change(b, id)
 				}
-				list, err := p.client.Services(t.Context(), p.label())
+				list, err := p.client.Services(t.Context(), p.id())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -386,17 +383,14 @@ func TestNewState(t *testing.T) {
 		b.refreshed()
 		id := b.sim.Services()[0].ID
 		b.sim.SetState(id, "migrating")
-		for _, want := range []string{"1", "0"} {
+		for _, want := range []int{1, 0} {
 			b.pass(2 * time.Minute)
 			all := b.series()
-			found := ids(all, serviceStateName, `state="migrating"`)
-			if len(found) != 2 {
-				t.Errorf("state sets with the new state: %q", found)
+			if found := ids(all, serviceStateName, id, `state="migrating"`); len(found) != want {
+				t.Errorf("services in the new state: %q, want %d", found, want)
 			}
-			for _, s := range found {
-				if strings.Contains(s, id) && all[s] != want {
-					t.Errorf("%s %s, want %s", s, all[s], want)
-				}
+			if found := ids(all, "clickhouse_postgres_services{", `state="migrating"`); len(found) != want {
+				t.Errorf("numbers of services in the new state: %q, want %d", found, want)
 			}
 			b.sim.SetState(id, "running")
 		}

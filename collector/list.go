@@ -8,7 +8,6 @@ import (
 	"github.com/go-kit/log/level"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
@@ -53,7 +52,7 @@ func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 		p.service(id).entry = entry
 	}
 	p.applyToHeld()
-	st.totals = exposition.NewBlock(inventoryTotals(p.label(), st.inventory), p.last(st.totals))
+	st.organization = p.organizationBlock()
 
 	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
 	for _, id := range st.inventory.IDs {

@@ -50,6 +50,9 @@ type Organization struct {
 	// their values.
 	Timestamps bool
 
+	// What series of the program's own there are of each service, besides upstream's.
+	CollectInventory, CollectState, CollectTags, CollectServiceHealth bool
+	Tags                                                              []string // keys of those that are collected, nil for all
 	// CollectSettings adds the settings of each service, and its hostname. They take
 	// calls for each service, on which at most a tenth of the budget is spent.
 	CollectSettings bool

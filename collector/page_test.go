@@ -110,7 +110,7 @@ func TestDocumentsAreMadeOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		second := simulator.New(simulator.Config{Services: 2, Seed: 99})
 		b := newBench(t, simulator.Config{Services: 3}, func(o *Options, _ *Organization) {
-			o.Organizations = []Organization{{ID: second.Config().OrganizationID, API: upstream(t, second)}}
+			o.Organizations = []Organization{allOwn(Organization{ID: second.Config().OrganizationID, API: upstream(t, second)})}
 		})
 		b.refreshed()
 		org := b.sim.Config().OrganizationID

@@ -33,7 +33,7 @@ func (p *poller) parse(parser *exposition.Parser, r *response) (*exposition.Page
 		return nil, err
 	}
 	if parsed.Downgraded > 0 {
-		p.c.health.downgrades.WithLabelValues(p.label()).Add(float64(parsed.Downgraded))
+		p.c.health.downgrades.WithLabelValues(p.id()).Add(float64(parsed.Downgraded))
 		if !p.state.downgraded {
 			p.state.downgraded = true
 			level.Warn(p.logger).Log("msg", "Upstream has metric families of an unknown type; exporting them as the nearest known type", "families", parsed.Downgraded)
@@ -88,7 +88,7 @@ func (p *poller) setPage(page *exposition.Page, at time.Time, outcome *schedule.
 			outcome.Changed = true
 		}
 		st.page[id] = s.metrics
-		p.c.health.dropped(p.label(), s.block.Dropped())
+		p.c.health.dropped(p.id(), s.block.Dropped())
 	}
 	// What the inventory does not know lives only as long as upstream names it.
 	for id, s := range st.services {
@@ -105,7 +105,7 @@ func (p *poller) byID(groups map[string]*exposition.Metrics) map[string]*exposit
 	for _, spelling := range slices.Sorted(maps.Keys(groups)) {
 		id := inventory.CanonicalID(spelling)
 		// One service in two spellings; of these, the one in lower case comes last.
-		p.c.health.dropped(p.label(), exposition.Drops{Duplicate: byID[id].Series()})
+		p.c.health.dropped(p.id(), exposition.Drops{Duplicate: byID[id].Series()})
 		byID[id] = groups[spelling]
 	}
 	return byID
@@ -141,7 +141,7 @@ func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.O
 	if m := page.Groups[""]; m != nil {
 		outcome.Changed = p.setMetrics(s, m, at, true)
 		s.parser, s.pageBytes = parser, page.Bytes
-		p.c.health.dropped(p.label(), s.block.Dropped())
+		p.c.health.dropped(p.id(), s.block.Dropped())
 	}
 	outcome.Services = []string{id}
 	return nil

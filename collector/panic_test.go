@@ -32,7 +32,7 @@ func TestPanic(t *testing.T) {
 					org.ID = ""
 					o.Organizations = []Organization{other}
 					o.onResponse = func(p *poller, r schedule.Request) {
-						if p.label() != others && r.Endpoint == endpoint && panicking.Load() {
+						if p.id() != others && r.Endpoint == endpoint && panicking.Load() {
 							panic("injected")
 						}
 					}

@@ -26,10 +26,9 @@ import (
 // poller polls one organization and owns all that is known of it. What others see is
 // the view that it publishes.
 type poller struct {
-	c      *Collector
-	logger log.Logger
-	// identity is what the organization is called: its id, "" until it is known, and
-	// its name in the configuration.
+	c *Collector
+	// identity is the organization's id, "" until it is known, and what upstream calls
+	// it, if that is known.
 	identity atomic.Pointer[api.Organization]
 	view     atomic.Pointer[organizationView]
 
@@ -46,6 +45,7 @@ type poller struct {
 
 	// What follows belongs to the goroutine of run; before that is started, to the
 	// collector.
+	logger   log.Logger
 	config   *Organization
 	client   *api.Client
 	rules    *exposition.Rules
@@ -58,11 +58,21 @@ type poller struct {
 	cancel    context.CancelFunc
 }
 
-// label is what the organization is called in metrics and logs. Safe for concurrent
-// use.
-func (p *poller) label() string {
-	i := p.identity.Load()
-	return cmp.Or(i.ID, i.Name)
+// id returns the organization's id, "" until it is known. Safe for concurrent use.
+func (p *poller) id() string { return p.identity.Load().ID }
+
+// name returns what people call the organization, "" if that is not known.
+func (p *poller) name() string { return cmp.Or(p.config.Name, p.identity.Load().Name) }
+
+// identify has logs say which organization it is, as far as that is known.
+func (p *poller) identify() {
+	p.logger = p.c.logger
+	if id := p.id(); id != "" {
+		p.logger = log.With(p.logger, "org", id)
+	}
+	if name := p.name(); name != "" {
+		p.logger = log.With(p.logger, "org_name", name)
+	}
 }
 
 // response is how a request ended.
@@ -93,8 +103,7 @@ func newPoller(c *Collector, config *Organization) *poller {
 		c: c, first: make(chan struct{}), reloads: make(chan func()), done: make(chan struct{}),
 		memo: &memo{off: c.noMemo}, responses: make(chan response),
 	}
-	p.identity.Store(&api.Organization{ID: config.ID, Name: config.Name})
-	p.logger = log.With(c.logger, "org", log.Valuer(func() any { return p.label() }))
+	p.identity.Store(&api.Organization{ID: config.ID})
 	return p
 }
 
@@ -121,7 +130,7 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 	now := time.Now()
 	last := p.config
 	p.config = config
-	p.identity.Store(&api.Organization{ID: cmp.Or(config.ID, p.identity.Load().ID), Name: config.Name})
+	p.identify()
 	if client != nil {
 		p.abort()
 		if p.client != nil {
@@ -260,7 +269,7 @@ func (p *poller) abort() {
 // wrong, so that the organization starts over. It waits before it asks for anything,
 // since what led to the panic may well be there again.
 func (p *poller) recovered(v any, stack []byte) {
-	p.c.health.panics.WithLabelValues(p.label()).Inc()
+	p.c.health.panics.WithLabelValues(p.id()).Inc()
 	if text := fmt.Sprint(v); text != p.panicked {
 		p.panicked = text
 		level.Error(p.logger).Log("msg", "Panic while processing a response; dropping the organization's data and reading it again. This is a bug, please report it",
@@ -294,7 +303,7 @@ func (p *poller) ask(now time.Time) time.Time {
 			p.begin(schedule.Request{Endpoint: api.EndpointOrganizations})
 		}
 	}
-	if p.identity.Load().ID == "" {
+	if p.id() == "" {
 		return wake
 	}
 	for {
@@ -313,7 +322,7 @@ func (p *poller) ask(now time.Time) time.Time {
 
 func (p *poller) begin(r schedule.Request) {
 	p.inFlight++
-	ctx, client, org := p.requests, p.client, p.identity.Load().ID
+	ctx, client, org := p.requests, p.client, p.id()
 	go func() { p.responses <- request(ctx, client, org, r) }()
 }
 
@@ -352,14 +361,14 @@ func (p *poller) take(r *response, now time.Time) {
 		p.c.onResponse(p, r.request)
 	}
 	endpoint := r.request.Endpoint
-	p.c.health.pollDuration.WithLabelValues(p.label(), string(endpoint)).Observe(r.took.Seconds())
-	outcome := schedule.Outcome{}
-	switch endpoint {
-	case api.EndpointOrganizations:
-		p.c.health.unsent(p.label(), endpoint, r.err)
+	if endpoint == api.EndpointOrganizations {
 		p.takeOrganizations(r, now)
 		p.publish(now)
 		return
+	}
+	p.c.health.pollDuration.WithLabelValues(p.id(), string(endpoint)).Observe(r.took.Seconds())
+	outcome := schedule.Outcome{}
+	switch endpoint {
 	case api.EndpointServices:
 		r.err = p.takeList(r, now)
 	case api.EndpointOrganizationMetrics:
@@ -372,9 +381,9 @@ func (p *poller) take(r *response, now time.Time) {
 		p.takeDetail(r, now)
 	}
 	if kind, content := reason(r.err); content {
-		p.c.health.pagesRefused.WithLabelValues(p.label(), string(endpoint), kind).Inc()
+		p.c.health.pagesRefused.WithLabelValues(p.id(), string(endpoint), kind).Inc()
 	}
-	p.c.health.unsent(p.label(), endpoint, r.err)
+	p.c.health.unsent(p.id(), endpoint, r.err)
 	outcome.Result = p.result(endpoint, r.err)
 	p.state.planner.Finished(r.request, now, outcome)
 	if usage := p.config.API.Budget.Usage(); usage.PausedUntil.After(now) {

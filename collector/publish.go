@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-kit/log/level"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -78,7 +79,7 @@ func (p *poller) observeBudget(plan schedule.Summary) {
 // newView makes the view of the present state, using again what did not change.
 func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView {
 	st := p.state
-	v := &organizationView{poller: p, config: p.config, id: p.identity.Load().ID, facts: st.facts, plan: plan, bytes: st.pageBytes}
+	v := &organizationView{poller: p, config: p.config, id: p.id(), name: p.name(), facts: st.facts, plan: plan, bytes: st.pageBytes}
 	v.next, _ = st.planner.Next(now)
 	for _, s := range st.services {
 		v.bytes += s.pageBytes
@@ -95,17 +96,28 @@ func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView
 
 // serviceView makes the view of one service, which may be the one before.
 func (p *poller) serviceView(s *service) *serviceView {
-	f := serviceFacts{service: *s, org: p.label(), ttl: p.ttl(s.id)}
+	st := p.state
+	v := &serviceView{service: *s, ttl: p.ttl(s.id)}
+	v.asked = !s.fetchedAt.IsZero() || s.err != nil || st.organizationPage.err != nil && !st.pageRefused
 	if s.block != nil {
 		if p.config.Timestamps {
-			f.stamp = s.changedAt
+			v.stamp = s.changedAt
 		}
-		f.up = s.err == nil && (s.own || p.state.pageOK && p.state.page[s.id] != nil)
+		v.up = s.err == nil && (s.own || st.pageOK && st.page[s.id] != nil)
 	}
-	if last := p.view.Load(); last != nil && !p.c.noMemo {
-		if v := last.service(s.id); v != nil && v.serviceFacts == f {
-			return v
+	var last *serviceView
+	if view := p.view.Load(); view != nil && !p.c.noMemo {
+		last = view.service(s.id)
+	}
+	if p.config.CollectServiceHealth && s.id != "" {
+		var health *exposition.Block
+		if last != nil {
+			health = last.health
 		}
+		v.health = v.healthBlock(p.id(), health)
 	}
-	return newServiceView(f)
+	if last != nil && *last == *v {
+		return last
+	}
+	return v
 }

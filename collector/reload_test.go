@@ -2,6 +2,7 @@ package collector
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,13 @@ func TestDiscovery(t *testing.T) {
 			if n := b.sim.Count("organizations", -1); n != 1 {
 				t.Errorf("%d requests to find the organization", n)
 			}
+			name := b.sim.Config().OrganizationName
+			if info := ids(b.series(), "clickhouse_postgres_organization_info{", b.sim.Config().OrganizationID, fmt.Sprintf("name=%q", name)); len(info) != 1 {
+				t.Errorf("info: %q", ids(b.series(), "clickhouse_postgres_organization_info"))
+			}
+			if lines := b.logs.lines("Inventory read", "org="+b.sim.Config().OrganizationID, "org_name=", name); len(lines) != 1 {
+				t.Errorf("log: %q", b.logs.lines())
+			}
 		})
 	})
 	t.Run("none, then one", func(t *testing.T) {
@@ -48,8 +56,11 @@ func TestDiscovery(t *testing.T) {
 			if o := b.c.Status().Organizations[0]; !strings.Contains(o.Error, "sees no organization") {
 				t.Errorf("status: %+v", o)
 			}
-			if got := b.health()[`clickhouse_postgres_up{clickhouse_org=""}`]; got != "0" {
-				t.Errorf("up = %q", got)
+			if found := ids(b.health(), "clickhouse_org="); len(found) != 0 {
+				t.Errorf("series of an organization without an id: %q", found)
+			}
+			if got := b.health()["clickhouse_postgres_exporter_undiscovered_organizations"]; got != "1" {
+				t.Errorf("%q organizations without an id", got)
 			}
 			heal()
 			b.pass(2 * time.Minute)

@@ -73,6 +73,48 @@ func TestNewServiceIsNoTrouble(t *testing.T) {
 	}
 }
 
+// Whether a service is up is not known before there has been an attempt to read it.
+func TestUpIsAbsentBeforeTheFirstAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, oneByOne(40), nil)
+		fail := b.sim.Services()[7].ID
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"service_metrics"}, ServiceIDs: []string{fail}, Status: 500})
+		absent := 0
+		for range 70 {
+			b.pass(time.Second)
+			all := b.series()
+			for _, s := range b.c.Status().Organizations[0].Services {
+				want, up := "", ids(all, serviceUpName+"{", s.ID)
+				switch {
+				case s.Error != "":
+					want = "0"
+				case !s.LastSuccess.IsZero():
+					want = "1"
+				default:
+					absent++
+				}
+				if got := append(up, ""); all[got[0]] != want {
+					t.Fatalf("%s: up is %q, want %q: %+v", s.ID, all[got[0]], want, s)
+				}
+			}
+		}
+		if n := len(ids(b.series(), serviceUpName+"{")); n != 40 || absent < 40 {
+			t.Errorf("%d services have been asked for, %d times one had not", n, absent)
+		}
+	})
+	// Where the organization's page fails, all have been.
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, simulator.Config{Services: 3}, nil)
+		b.sim.SetFault(simulator.Fault{Endpoints: []string{"organization_metrics"}, Status: 500})
+		b.refreshed()
+		all := b.series()
+		up := ids(all, serviceUpName+"{")
+		if len(up) != 3 || all[up[0]]+all[up[1]]+all[up[2]] != "000" {
+			t.Errorf("up: %q", up)
+		}
+	})
+}
+
 // Since when the organization's page is refused does not change with each refusal.
 func TestSinceWhenThePageIsRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -39,13 +39,11 @@ type state struct {
 
 // facts are what views show of an organization as it is held.
 type facts struct {
-	name string // as upstream has it, if that is known
-
 	discovery, list, organizationPage, servicePages condition
 
-	inventory   *inventory.Inventory // nil before the first list
-	totals      *exposition.Block    // the organization's services by state
-	unconfirmed bool                 // the latest list was empty, and is not believed yet
+	inventory    *inventory.Inventory // nil before the first list
+	organization *exposition.Block    // what there is to say of the organization as a whole
+	unconfirmed  bool                 // the latest list was empty, and is not believed yet
 
 	pageRefused bool      // upstream will not give the organization's page
 	metricsAt   time.Time // when metrics last came, from whichever endpoint
@@ -68,7 +66,7 @@ func (p *poller) startOver(now time.Time) {
 		services:   map[string]*service{},
 		parser:     exposition.NewParser(inventory.ServiceLabel),
 	}
-	if p.identity.Load().ID == "" {
+	if p.id() == "" {
 		p.state.discoverAt = now
 	}
 	p.startPlan(now)
@@ -174,7 +172,7 @@ func (p *poller) derive(s *service) {
 	if s.entry == nil {
 		s.listed = nil
 	} else {
-		s.listed = exposition.NewBlock(inventoryGauges(p.label(), s, p.state.inventory.States), p.last(s.listed))
+		s.listed = p.inventoryBlock(s)
 	}
 }
 

@@ -144,7 +144,7 @@ func (c *Collector) Status() Status {
 func (v *organizationView) status(now time.Time) OrganizationStatus {
 	usage := v.config.API.Budget.Usage()
 	o := OrganizationStatus{
-		ID: v.id, Name: cmp.Or(v.config.Name, v.name), Up: v.up,
+		ID: v.id, Name: v.name, Up: v.up,
 		Discovery:      v.discovery.status(now),
 		Inventory:      v.list.status(now),
 		Metrics:        v.organizationPage.status(now),

@@ -17,6 +17,7 @@ type organizationView struct {
 	poller *poller
 	config *Organization
 	id     string // "" until it is known
+	name   string // "" if it is not known
 	facts
 
 	plan     schedule.Summary
@@ -30,9 +31,8 @@ type organizationView struct {
 	series  int       // upstream's series held
 	unknown int       // services that only the metrics name
 
-	main        func() *exposition.Document // upstream's series and the inventory
-	health      func() *exposition.Document // of the organization and its services
-	healthParts func() []exposition.Part
+	main   func() *exposition.Document // upstream's series and the inventory
+	health func() *exposition.Document // of the organization and its services
 }
 
 // complete fills in what follows from the services.
@@ -65,21 +65,12 @@ func (v *organizationView) complete() {
 	v.main = sync.OnceValue(func() *exposition.Document {
 		doc, changed := p.memo.merge(&p.memo.main, v.parts(nil))
 		if changed {
-			p.c.health.dropped(v.label(), exposition.Drops{Duplicate: doc.Duplicates()})
+			p.c.health.dropped(v.id, exposition.Drops{Duplicate: doc.Duplicates()})
 		}
 		return doc
 	})
-	v.healthParts = sync.OnceValue(func() []exposition.Part {
-		return []exposition.Part{{Block: v.totals}, {Block: p.memo.healthBlock(v.services)}}
-	})
-	v.health = sync.OnceValue(func() *exposition.Document {
-		doc, _ := p.memo.merge(&p.memo.health, v.healthParts())
-		return doc
-	})
+	v.health = sync.OnceValue(func() *exposition.Document { return p.memo.mergeHealth(v) })
 }
-
-// label is what the organization is called in metrics.
-func (v *organizationView) label() string { return cmp.Or(v.id, v.config.Name) }
 
 // expired tells whether some of the view's data has become too old.
 func (v *organizationView) expired(now time.Time) bool {
@@ -109,7 +100,7 @@ func (v *organizationView) expire(now time.Time) *organizationView {
 		case !s.expired(now):
 			next.services = append(next.services, s)
 		case s.entry != nil: // or else nothing is left
-			next.services = append(next.services, s.expire())
+			next.services = append(next.services, s.expire(v.id))
 		}
 	}
 	next.complete()

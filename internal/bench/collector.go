@@ -70,7 +70,8 @@ func (g *gate) poll(ctx context.Context, encoder *exposition.Encoder) (poll, sto
 		InventoryInterval: time.Hour,
 		MaxAge:            time.Hour,
 		EnrichLabels:      enrich,
-		Rules:             rules(),
+		CollectInventory:  true, CollectState: true, CollectTags: true, CollectServiceHealth: true,
+		Rules: rules(),
 	}}})
 	if err != nil {
 		return nil, nil, err

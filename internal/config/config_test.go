@@ -43,12 +43,12 @@ var bad = map[string]string{
 :4: organizations[1]: neither this organization nor organizations[0] has key_id_file and key_secret_file: only one can use the key of flags and environment`,
 	"several": `:2: organizations[0].id: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826
 :3: organizations[0].rate_limit: must be a whole number such as 10
-:4: organizations[0].color: unknown key: known here are api_url, ca_file, enrich_labels, id, inventory_interval, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services
+:4: organizations[0].color: unknown key: known here are api_url, ca_file, collector_inventory, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services
 :5: services: chooses nothing: give include or exclude, or remove the key to export every service`,
 
 	// Keys.
 	"unknown_key":                 `:2: metric_relabel_config: unknown key: known here are metric_relabel_configs, organizations, services`,
-	"unknown_key_in_organization": `:3: organizations[0].scrape_interval: unknown key: known here are api_url, ca_file, enrich_labels, id, inventory_interval, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services`,
+	"unknown_key_in_organization": `:3: organizations[0].scrape_interval: unknown key: known here are api_url, ca_file, collector_inventory, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services`,
 	"unknown_key_in_services":     `:2: services.only: unknown key: known here are exclude, include`,
 	"unknown_key_in_filter":       `:4: services.include[1].provider: unknown key: known here are ids, name, region, state, tags`,
 	"unknown_key_in_rule":         `:3: metric_relabel_configs[0].source_label: unknown key: known here are action, modulus, regex, replacement, separator, source_labels, target_label`,
@@ -195,20 +195,24 @@ func TestGoodFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, values := range map[string][2]any{
-		"id":                 {first.ID, "2b7f2d6c-1111-4c1b-9a55-0d8f0a1b2c3d"},
-		"name":               {first.Name, "production"},
-		"api_url":            {first.API.BaseURL, "https://api.clickhouse.cloud"},
-		"key_id_file":        {first.keyIDFile, "testdata/good/keys/production-id"},
-		"key_secret_file":    {first.keySecretFile, "/run/secrets/production-secret"},
-		"ca_file":            {first.API.CAFile, "testdata/good/ca.pem"},
-		"rate":               {first.rate, rate{limit: 100, window: 10 * time.Second, use: 80, replicas: 2}},
-		"metrics_interval":   {first.MetricsInterval, 30 * time.Second},
-		"inventory_interval": {first.InventoryInterval, time.Minute},
-		"max_age":            {first.MaxAge, 5*time.Minute + 30*time.Second},
-		"enrich_labels":      {fmt.Sprint(first.EnrichLabels), fmt.Sprint(wanted)},
-		"second file":        {second.keyIDFile, "testdata/other/id"},
-		"no labels":          {len(second.EnrichLabels), 0},
-		"rate by flags":      {second.rate, rate{limit: 10, window: 10 * time.Second, use: 8, replicas: 1}},
+		"id":                  {first.ID, "2b7f2d6c-1111-4c1b-9a55-0d8f0a1b2c3d"},
+		"name":                {first.Name, "production"},
+		"api_url":             {first.API.BaseURL, "https://api.clickhouse.cloud"},
+		"key_id_file":         {first.keyIDFile, "testdata/good/keys/production-id"},
+		"key_secret_file":     {first.keySecretFile, "/run/secrets/production-secret"},
+		"ca_file":             {first.API.CAFile, "testdata/good/ca.pem"},
+		"rate":                {first.rate, rate{limit: 100, window: 10 * time.Second, use: 80, replicas: 2}},
+		"metrics_interval":    {first.MetricsInterval, 30 * time.Second},
+		"inventory_interval":  {first.InventoryInterval, time.Minute},
+		"max_age":             {first.MaxAge, 5*time.Minute + 30*time.Second},
+		"enrich_labels":       {fmt.Sprint(first.EnrichLabels), fmt.Sprint(wanted)},
+		"inventory_tags":      {fmt.Sprint(first.Tags), "[Environment team]"},
+		"collectors":          {[5]bool{first.CollectInventory, first.CollectState, first.CollectTags, first.CollectServiceHealth, first.CollectSettings}, [5]bool{true, false, true, false, true}},
+		"collectors by flags": {[5]bool{second.CollectInventory, second.CollectState, second.CollectTags, second.CollectServiceHealth, second.CollectSettings}, [5]bool{true, true, true, true, false}},
+		"no tags":             {second.Tags != nil && len(second.Tags) == 0, true},
+		"second file":         {second.keyIDFile, "testdata/other/id"},
+		"no labels":           {len(second.EnrichLabels), 0},
+		"rate by flags":       {second.rate, rate{limit: 10, window: 10 * time.Second, use: 8, replicas: 1}},
 	} {
 		if values[0] != values[1] {
 			t.Errorf("%s: %v, not %v", what, values[0], values[1])

@@ -241,8 +241,8 @@ func (v value) tags() map[string]string {
 	tags := map[string]string{}
 	v.entries(func(key string, item value) {
 		switch {
-		case len(key) < 1 || len(key) > 128 || !only(key, alphanumeric+"._-"):
-			item.fail("no tag can have this key: keys are 1 to 128 letters, digits, dots, underscores and hyphens")
+		case !isTagKey(key):
+			item.fail("no tag can have this key: " + tagKeys)
 		case item.null():
 			item.fail(`has no value: write ".*" for any value, "" for a tag without one`)
 		default:

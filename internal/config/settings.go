@@ -162,11 +162,31 @@ func (o *Organization) settings() []Setting {
 			Help: "Labels to add to every series of a service, separated by commas: name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>. Empty for none.",
 		},
 		{
+			Flag: "inventory.tags", Key: "inventory_tags", Default: "all", Value: tagKeysTo(&o.Tags), list: true,
+			Help: "Keys of the tags to export as clickhouse_postgres_service_tag, separated by commas, or one of: all, none.",
+		},
+		{
 			Flag: "metrics.timestamps", Value: boolTo(&o.Timestamps),
 			Help: "Give samples the time at which the exporter first saw their values. Prometheus then needs track_timestamps_staleness. The command once never does, since node_exporter's textfile collector skips a file with timestamps.",
 		},
 		{
-			Flag: "collector.settings", Value: boolTo(&o.CollectSettings),
+			Flag: "collector.inventory", Key: "collector_inventory", Default: "true", Value: boolTo(&o.CollectInventory),
+			Help: "Export clickhouse_postgres_service_info and what else the list of services says of each.",
+		},
+		{
+			Flag: "collector.state", Key: "collector_state", Default: "true", Value: boolTo(&o.CollectState),
+			Help: "Export the state of every service.",
+		},
+		{
+			Flag: "collector.tags", Key: "collector_tags", Default: "true", Value: boolTo(&o.CollectTags),
+			Help: "Export the tags of every service, see --inventory.tags.",
+		},
+		{
+			Flag: "collector.service-health", Key: "collector_service_health", Default: "true", Value: boolTo(&o.CollectServiceHealth),
+			Help: "Export whether the metrics of every service could be read, and when.",
+		},
+		{
+			Flag: "collector.settings", Key: "collector_settings", Value: boolTo(&o.CollectSettings),
 			Help: "Export the numeric settings of every service, such as max_connections, and its hostname. Takes up to a tenth of the requests.",
 		},
 		{

@@ -200,6 +200,34 @@ func addressTo(to *string) Value {
 	return parsed[string]{to, func(text string) (string, error) { return text, checkAddress(text) }}
 }
 
+// tagKeysTo takes keys of tags joined by commas, or one of the words all, for which it
+// keeps nil, and none.
+func tagKeysTo(to *[]string) Value {
+	return parsed[[]string]{to, func(text string) ([]string, error) {
+		keys := []string{}
+		switch text {
+		case "all":
+			return nil, nil
+		case "", "none":
+			return keys, nil
+		}
+		for key := range strings.SplitSeq(text, ",") {
+			if key = strings.TrimSpace(key); !isTagKey(key) {
+				return nil, errors.New("no tag can have such a key: " + tagKeys)
+			}
+			keys = append(keys, key)
+		}
+		return keys, nil
+	}}
+}
+
+const tagKeys = "keys are 1 to 128 letters, digits, dots, underscores and hyphens"
+
+// isTagKey tells whether upstream allows a tag such a key.
+func isTagKey(key string) bool {
+	return len(key) >= 1 && len(key) <= 128 && only(key, alphanumeric+"._-")
+}
+
 // checkListenAddress says why nothing can listen on an address.
 func checkListenAddress(text string) error {
 	if !strings.HasPrefix(text, "vsock://") {

@@ -223,9 +223,12 @@ func (w *walk) checkInventory(at time.Time, p page) {
 			states[id], names[id] = s.labels.Get("state"), s.labels.Get("postgres_service_name")
 		}
 	}
-	for _, s := range p.find("clickhouse_postgres_service_tags_info") {
+	for _, s := range p.find("clickhouse_postgres_service_tag") {
 		id := s.labels.Get("postgres_service")
-		teams[id], tags[id] = s.labels.Get("tag_team"), strings.Count(s.labels.String(), "tag_")+strings.Count(s.labels.String(), "tagpresent_")
+		tags[id]++
+		if s.labels.Get("key") == "team" {
+			teams[id] = s.labels.Get("value")
+		}
 	}
 	seen := map[string]bool{}
 	for _, s := range p.find("clickhouse_postgres_service_info") {

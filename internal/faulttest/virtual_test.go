@@ -74,6 +74,7 @@ func newVirtual(t *testing.T, config simulator.Config) *virtual {
 		Logger: log.NewLogfmtLogger(v.log),
 		Organizations: []collector.Organization{{
 			ID: v.sim.Config().OrganizationID, EnrichLabels: labels,
+			CollectInventory: true, CollectState: true, CollectTags: true, CollectServiceHealth: true,
 			API: api.Config{
 				BaseURL: "http://upstream.test", Transport: transport,
 				Credentials: api.StaticCredentials(keyID, secret),

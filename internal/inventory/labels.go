@@ -3,8 +3,6 @@ package inventory
 import (
 	"cmp"
 	"fmt"
-	"hash/fnv"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,7 +60,7 @@ func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 	from := map[string]string{}
 	for token := range strings.SplitSeq(strings.Join(s, ","), ",") {
 		token = strings.TrimSpace(token)
-		l := EnrichLabel{token: token, label: "postgres_" + mangle(token)}
+		l := EnrichLabel{token: token, label: "postgres_" + LabelName(token)}
 		key, isTag := strings.CutPrefix(token, "tag:")
 		switch {
 		case token == "":
@@ -72,7 +70,7 @@ func ParseEnrichLabels(s []string) ([]EnrichLabel, error) {
 		case isTag && (key == "" || strings.ContainsFunc(key, notInTagKey)):
 			return nil, fmt.Errorf("inventory label %q names no tag: write tag:<key> for each tag, with a key of letters, digits, dots, underscores and hyphens", token)
 		case isTag:
-			l.tag, l.label = key, "postgres_tag_"+mangle(key)
+			l.tag, l.label = key, "postgres_tag_"+LabelName(key)
 		case !slices.Contains(strings.Split(inlineTokens, ", "), token):
 			return nil, fmt.Errorf("unknown inventory label %q: choose from %s, tag:<key>", token, inlineTokens)
 		}
@@ -102,11 +100,11 @@ func InlineLabels(chosen []EnrichLabel, s *api.Service, hostname string) []label
 
 // notInTagKey tells whether upstream allows a character in no tag's key.
 func notInTagKey(r rune) bool {
-	return r != '.' && r != '-' && mangle(string(r)) != string(r)
+	return r != '.' && r != '-' && LabelName(string(r)) != string(r)
 }
 
-// mangle turns a tag's key into (the rest of) a label name.
-func mangle(key string) string {
+// LabelName turns a tag's key into (the rest of) a label name.
+func LabelName(key string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
 			return r
@@ -115,54 +113,27 @@ func mangle(key string) string {
 	}, key)
 }
 
-// TagLabels returns the labels of the tags of one service: tag_<key> with the tag's
-// value, tagpresent_<key> with "true" for a tag that has none.
-//
-// Keys that become the same label once mangled (a.b, a-b) are told apart by a hash
-// of the key at the end of the name, except for a key that needed no mangling (a_b),
-// which keeps its name. So the names depend neither on the order of the tags nor on
-// how many others collide.
-func TagLabels(tags []api.Tag) []labels.Label {
-	tags = slices.SortedFunc(slices.Values(tags), func(a, b api.Tag) int {
-		return cmp.Or(cmp.Compare(a.Key, b.Key), cmp.Compare(a.Value, b.Value))
-	})
-	// Upstream's keys are unique; one of two is all a label can hold.
-	tags = slices.CompactFunc(tags, func(a, b api.Tag) bool { return a.Key == b.Key })
-	names := TagNames(tags)
-	list := make([]labels.Label, len(tags))
-	for i, tag := range tags {
-		list[i] = labels.Label{Name: "tag_" + names[tag.Key], Value: tag.Value}
-		if tag.Value == "" {
-			list[i] = labels.Label{Name: "tagpresent_" + names[tag.Key], Value: "true"}
+// Limits of upstream for tags.
+const maxTagKey, maxTagValue = 128, 256
+
+// ExportedTags returns the tags of a service that are exported: those of the keys, all
+// if keys is nil, each once, and as long as upstream allows.
+func ExportedTags(tags []api.Tag, keys []string) []api.Tag {
+	var exported []api.Tag
+	for _, t := range tags {
+		t.Key, t.Value = cut(t.Key, maxTagKey), cut(t.Value, maxTagValue)
+		same := func(other api.Tag) bool { return other.Key == t.Key }
+		if (keys == nil || slices.Contains(keys, t.Key)) && !slices.ContainsFunc(exported, same) {
+			exported = append(exported, t)
 		}
 	}
-	return list
+	return exported
 }
 
-// TagNames returns what tags are called in label names, by key: the names that
-// TagLabels describes, without its prefixes.
-func TagNames(tags []api.Tag) map[string]string {
-	names := make(map[string]string, len(tags))
-	for _, tag := range tags {
-		names[tag.Key] = mangle(tag.Key)
+// cut returns the beginning of a text, of at most so many bytes.
+func cut(text string, most int) string {
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "")
 	}
-	uses := make(map[string]int, len(names)) // by name
-	for _, name := range names {
-		uses[name]++
-	}
-	for _, key := range slices.Sorted(maps.Keys(names)) {
-		name := names[key]
-		if uses[name] < 2 || name == key {
-			continue
-		}
-		h := fnv.New32a()
-		_, _ = h.Write([]byte(key))
-		name += fmt.Sprintf("_%08x", h.Sum32())
-		for uses[name] > 0 {
-			name += "_"
-		}
-		names[key] = name
-		uses[name]++
-	}
-	return names
+	return text
 }

@@ -15,16 +15,11 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
-// maxNewStates bounds how many undocumented states become part of every service's
-// state set; any further one appears at the services that are in it only.
-const maxNewStates = 20
-
 // Inventory is a list of services that was believed. Immutable.
 type Inventory struct {
 	Services map[string]*Service // by id
 	IDs      []string            // sorted
-	States   []string            // documented ones, and others seen so far
-	Counts   map[string]int      // services by state
+	Counts   map[string]int      // services by state, of all documented states
 	ReadAt   time.Time
 }
 
@@ -46,14 +41,16 @@ func (s *Service) Running() bool { return s != nil && s.State == StateRunning }
 func (i *Inventory) Next(services map[string]api.Service, readAt time.Time) *Inventory {
 	first := i == nil
 	if first {
-		i = &Inventory{States: States()}
+		i = &Inventory{}
 	}
 	next := &Inventory{
 		Services: make(map[string]*Service, len(services)),
 		IDs:      slices.Sorted(maps.Keys(services)),
-		States:   i.States,
 		Counts:   map[string]int{},
 		ReadAt:   readAt,
+	}
+	for _, state := range States() {
+		next.Counts[state] = 0
 	}
 	for _, id := range next.IDs {
 		s, last := &Service{Service: services[id]}, i.Services[id]
@@ -67,13 +64,7 @@ func (i *Inventory) Next(services map[string]api.Service, readAt time.Time) *Inv
 			s.RunningSince = readAt
 		}
 		next.Services[id] = s
-		if s.State != "" && !slices.Contains(next.States, s.State) && len(next.States) < len(States())+maxNewStates {
-			next.States = append(slices.Clone(next.States), s.State)
-		}
-		next.Counts[cmp.Or(s.State, "unknown")]++
-	}
-	for _, state := range next.States {
-		next.Counts[state] += 0
+		next.Counts[cmp.Or(s.State, StateUnknown)]++
 	}
 	return next
 }

@@ -13,6 +13,8 @@ const (
 	StateUnavailable       = "unavailable"
 
 	stateDeleted = "deleted" // not documented
+
+	StateUnknown = "unknown" // what a state is called that upstream does not tell
 )
 
 // States returns the documented states, sorted.

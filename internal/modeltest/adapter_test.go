@@ -53,13 +53,18 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 			MaxRetries:  -1, // a retry comes after a random while
 			Transport:   transport,
 		},
-		MetricsInterval:   15 * time.Second,
-		InventoryInterval: time.Second,
-		MaxAge:            maxAge,
-		Rules:             c.rules(),
-		Shard:             inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
-		Timestamps:        c.timestamps,
-		CollectSettings:   c.settings,
+		MetricsInterval:      15 * time.Second,
+		InventoryInterval:    time.Second,
+		MaxAge:               maxAge,
+		Rules:                c.rules(),
+		Shard:                inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
+		Timestamps:           c.timestamps,
+		CollectSettings:      c.settings,
+		CollectInventory:     !c.off["inventory"],
+		CollectState:         !c.off["state"],
+		CollectTags:          !c.off["tags"],
+		Tags:                 c.tags,
+		CollectServiceHealth: !c.off["service-health"],
 	}
 	if c.findOut {
 		o.ID = ""

@@ -20,6 +20,8 @@ type config struct {
 	shardCount int
 	timestamps bool
 	settings   bool
+	off        map[string]bool // collectors that are on by default
+	tags       []string        // keys of tags to export, nil for all
 }
 
 // selection chooses the services that match some filter of include, if there is one,

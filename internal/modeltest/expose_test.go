@@ -174,42 +174,41 @@ func (o *oracle) addInventory(e *expected, id string) {
 		pairs := append([]string{"postgres_service", id, "postgres_service_name", s.name}, more...)
 		o.addGauge(e, "clickhouse_postgres_service_"+name, value, pairs...)
 	}
-	add("info", 1, "postgres_provider", "aws", "postgres_region", s.region, "postgres_size", s.size,
-		"postgres_version", s.version, "postgres_ha_type", "none",
-		"postgres_is_primary", strconv.FormatBool(s.primary), "postgres_hostname", o.hostnames[id])
-	for _, state := range o.states {
-		add("state", truth(state == s.state), "state", state)
-	}
-	if !s.created.IsZero() {
-		add("created_timestamp_seconds", seconds(s.created))
-	}
-	if s.storage > 0 {
-		add("storage_size_bytes", s.storage*(1<<30))
-	}
-	add("primary", truth(s.primary))
-	if len(s.tags) > 0 {
-		var pairs []string
-		for key, value := range s.tags {
-			if value == "" {
-				pairs = append(pairs, "tagpresent_"+key, "true")
-			} else {
-				pairs = append(pairs, "tag_"+key, value)
-			}
+	if !o.config.off["inventory"] {
+		add("info", 1, "postgres_provider", "aws", "postgres_region", s.region, "postgres_size", s.size,
+			"postgres_version", s.version, "postgres_ha_type", "none",
+			"postgres_is_primary", strconv.FormatBool(s.primary), "postgres_hostname", o.hostnames[id])
+		if !s.created.IsZero() {
+			add("created_timestamp_seconds", seconds(s.created))
 		}
-		add("tags_info", 1, pairs...)
+		if s.storage > 0 {
+			add("storage_size_bytes", s.storage*(1<<30))
+		}
+	}
+	if !o.config.off["state"] {
+		add("state", 1, "state", cmp.Or(s.state, "unknown"))
+	}
+	for key, value := range s.tags {
+		if !o.config.off["tags"] && (o.config.tags == nil || slices.Contains(o.config.tags, key)) {
+			add("tag", 1, "key", key, "value", value)
+		}
 	}
 	for name, value := range o.settings[id] {
 		add("setting", value, "name", name)
 	}
 }
 
-// addTotals adds how many services are in which state.
+// addTotals adds the organization's name and how many services are in which state.
 func (o *oracle) addTotals(e *expected) {
-	if o.listedAt.IsZero() {
+	if o.listedAt.IsZero() || o.config.off["inventory"] {
 		return
 	}
+	o.addGauge(e, "clickhouse_postgres_organization_info", 1, "name", "shop")
 	counts := map[string]int{}
-	for _, state := range o.states {
+	for _, state := range []string{
+		"creating", "deleting", "finalizing_restore", "replaying_wal", "restarting",
+		"restoring_backup", "running", "stopped", "unavailable",
+	} {
 		counts[state] = 0
 	}
 	for _, s := range o.services {
@@ -222,10 +221,15 @@ func (o *oracle) addTotals(e *expected) {
 
 // addHealth adds how it goes with reading a service's metrics.
 func (o *oracle) addHealth(e *expected, id string) {
+	if o.config.off["service-health"] {
+		return
+	}
 	add := func(name string, value float64) {
 		o.addGauge(e, "clickhouse_postgres_service_"+name, value, "postgres_service", id, "postgres_service_name", o.name(id))
 	}
-	add("up", truth(o.up(id)))
+	if o.attempted(id) {
+		add("up", truth(o.up(id)))
+	}
 	if m := o.measured[id]; m != nil {
 		add("metrics_last_success_timestamp_seconds", seconds(m.page.at))
 		add("metrics_last_change_timestamp_seconds", seconds(m.changed))

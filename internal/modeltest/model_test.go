@@ -289,7 +289,7 @@ func (e *events) PassLong(t *rapid.T) {
 // Reload replaces a part of the configuration.
 func (e *events) Reload(t *rapid.T) {
 	c := e.config
-	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings", "case"}
+	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings", "collectors", "tags", "case"}
 	if c.findOut {
 		what = append(what, "id")
 	}
@@ -301,7 +301,7 @@ func (e *events) Reload(t *rapid.T) {
 func drawConfig(t *rapid.T) config {
 	c := config{enrich: enrichMenu[1]}
 	for _, part := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
-		"rules", "enrich", "selection", "shards", "timestamps", "settings", "id",
+		"rules", "enrich", "selection", "shards", "timestamps", "settings", "collectors", "tags", "id",
 	}), 0, 3, rapid.ID[string]).Draw(t, "configured") {
 		drawPart(t, &c, part)
 	}
@@ -325,6 +325,16 @@ func drawPart(t *rapid.T, c *config, part string) {
 		c.timestamps = !c.timestamps
 	case "settings":
 		c.settings = !c.settings
+	case "collectors":
+		name := rapid.SampledFrom([]string{"inventory", "state", "tags", "service-health"}).Draw(t, "collector")
+		off := maps.Clone(c.off)
+		if off == nil {
+			off = map[string]bool{}
+		}
+		off[name] = !off[name]
+		c.off = off
+	case "tags":
+		c.tags = rapid.SampledFrom([][]string{nil, {"team"}, {"pci", "none"}, {}}).Draw(t, "tags")
 	case "id":
 		c.findOut = !c.findOut
 	case "case":

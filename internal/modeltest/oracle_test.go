@@ -32,7 +32,6 @@ type oracle struct {
 	excluded     map[string]bool      // of the list, but not to be exported
 	tombstones   map[string]time.Time // when a service left the list
 	runningSince map[string]time.Time // of those that were seen to start
-	states       []string             // all there were so far
 
 	// Metrics.
 	page       answer             // the latest good one of the organization
@@ -61,11 +60,7 @@ func newOracle(c config) *oracle {
 		found:    !c.findOut,
 		services: map[string]service{}, excluded: map[string]bool{}, tombstones: map[string]time.Time{},
 		runningSince: map[string]time.Time{},
-		states: []string{
-			"creating", "deleting", "finalizing_restore", "replaying_wal", "restarting",
-			"restoring_backup", "running", "stopped", "unavailable",
-		},
-		measured: map[string]*sample{}, failed: map[string]bool{}, asked: map[string]bool{},
+		measured:     map[string]*sample{}, failed: map[string]bool{}, asked: map[string]bool{},
 		hostnames: map[string]string{}, settings: map[string]map[string]float64{},
 	}
 }
@@ -164,9 +159,6 @@ func (o *oracle) settle(now time.Time, first bool) {
 		}
 		o.services[s.id] = s
 		delete(o.tombstones, s.id)
-		if s.state != "" && !slices.Contains(o.states, s.state) {
-			o.states = append(o.states, s.state)
-		}
 		switch old, known := before[s.id]; {
 		case s.state != "running":
 			delete(o.runningSince, s.id)
@@ -313,6 +305,11 @@ func (o *oracle) fresh(id string) *sample {
 		return m
 	}
 	return nil
+}
+
+// attempted tells whether there has been a request for the service's metrics.
+func (o *oracle) attempted(id string) bool {
+	return o.measured[id] != nil || o.failed[id] || o.latest.call != "" && !o.pageOK && !o.refused
 }
 
 // up tells whether the latest request for the service's metrics brought them.

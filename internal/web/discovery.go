@@ -295,7 +295,7 @@ func target(base *url.URL, organization string, s *collector.ServiceStatus) targ
 			l["__meta_clickhouse_"+name] = value
 		}
 	}
-	names := inventory.TagNames(s.Tags)
+	names := tagNames(s.Tags)
 	for _, tag := range s.Tags {
 		name := names[tag.Key]
 		if _, ok := l["__meta_clickhouse_tagpresent_"+name]; ok {
