@@ -6,21 +6,23 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
 const jsonContentType = "application/json; charset=utf-8"
 
-// answer is what would be sent if nothing went wrong on the way.
+// answer is what is sent unless a fault changes it.
 type answer struct {
 	status      int
 	contentType string
 	header      http.Header
 	body        []byte
-	// render returns the body and gzip the body compressed, where they are shared by many answers.
+	// render returns the body, and gzip the compressed body, if many answers share them.
 	render, gzip func() []byte
 }
 
-// A refusal is an answer in the form of an error. Its text is for the client to read.
+// A refusal is an answer in the form of an error. Clients get its text.
 type refusal struct {
 	status  int
 	message string
@@ -45,16 +47,6 @@ func envelope(c *call, result any) answer {
 	}{result, c.requestID, http.StatusOK})
 }
 
-// paged is an envelope of a list that comes in pages.
-type paged struct {
-	Result     any     `json:"result"`
-	RequestID  string  `json:"requestId"`
-	Status     int     `json:"status"`
-	Limit      int     `json:"limit"`
-	TotalCount *int    `json:"totalCount"`
-	NextCursor *string `json:"nextCursor"`
-}
-
 func errorAnswer(c *call, err error) answer {
 	status, header := http.StatusInternalServerError, http.Header(nil)
 	var r *refusal
@@ -72,14 +64,14 @@ func jsonAnswer(status int, header http.Header, v any) answer {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	// What is encoded are this package's own structs of strings and numbers: it cannot fail.
+	// This package's structs of strings and numbers always encode.
 	_ = enc.Encode(v)
 	return answer{status: status, contentType: jsonContentType, header: header, body: b.Bytes()}
 }
 
-// requestID returns a UUID of version 4, which is what the API sends.
+// requestID returns a UUID of version 4, as the API does.
 func requestID(h uint64) string {
-	id := []byte(uuid(h))
+	id := []byte(seeded.UUID(h))
 	id[14] = '4'
 	return string(id)
 }

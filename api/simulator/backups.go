@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
 const (
@@ -14,8 +16,8 @@ const (
 	maxBackupsPage  = 100
 )
 
-// backups returns when the backups that are retained at t were made, newest first: one when
-// the service was new, and one every day at its own time of the day.
+// backups returns when the backups retained at t were made, newest first: one when the service
+// was new, and one every day, at a time of day of its own.
 func (v *service) backups(t time.Time) []time.Time {
 	if v.firstBackup.IsZero() {
 		return nil
@@ -30,7 +32,7 @@ func (v *service) backups(t time.Time) []time.Time {
 			all = append(all, at.UTC().Truncate(time.Second))
 		}
 	}
-	daily := retained.Truncate(24 * time.Hour).Add(time.Duration(unit(hash(v.key, "backup")) * float64(24*time.Hour)))
+	daily := retained.Truncate(24 * time.Hour).Add(time.Duration(seeded.Unit(seeded.Hash(v.Key, "backup")) * float64(24*time.Hour)))
 	add(v.firstBackup)
 	for ; !daily.After(end); daily = daily.Add(24 * time.Hour) {
 		if daily.After(v.firstBackup) {
@@ -41,13 +43,8 @@ func (v *service) backups(t time.Time) []time.Time {
 	return all
 }
 
-type backupJSON struct {
-	Key          string `json:"key"`
-	LastModified string `json:"lastModified"`
-}
-
-// listBackups answers page by page. What a read replica answers is not known: here, none. The
-// total is best effort upstream; here, some services do without.
+// listBackups answers page by page. A read replica has no backups here; what the API answers for
+// one is not documented. The total is best effort upstream; here, it is null for some services.
 func (s *Simulator) listBackups(c *call) (any, error) {
 	v, err := s.service(c)
 	if err != nil {
@@ -67,23 +64,34 @@ func (s *Simulator) listBackups(c *call) (any, error) {
 		}
 		all = slices.DeleteFunc(all, func(t time.Time) bool { return t.Unix() >= last })
 	}
-	p := paged{RequestID: c.requestID, Status: http.StatusOK, Limit: limit}
-	if v.key%4 != 0 {
-		p.TotalCount = &total
+	type backup struct {
+		Key          string `json:"key"`
+		LastModified string `json:"lastModified"`
+	}
+	var page struct {
+		Result     []backup `json:"result"`
+		RequestID  string   `json:"requestId"`
+		Status     int      `json:"status"`
+		Limit      int      `json:"limit"`
+		TotalCount *int     `json:"totalCount"`
+		NextCursor *string  `json:"nextCursor"`
+	}
+	page.RequestID, page.Status, page.Limit = c.requestID, http.StatusOK, limit
+	if v.Key%4 != 0 {
+		page.TotalCount = &total
 	}
 	if len(all) > limit {
 		all = all[:limit]
 		next := base64.RawURLEncoding.EncodeToString([]byte(strconv.FormatInt(all[limit-1].Unix(), 10)))
-		p.NextCursor = &next
+		page.NextCursor = &next
 	}
-	list := make([]backupJSON, len(all))
+	page.Result = make([]backup, len(all))
 	for i, t := range all {
-		h := hash(v.key, "backup "+strconv.FormatInt(t.Unix(), 10))
-		list[i] = backupJSON{
+		h := seeded.Hash(v.Key, "backup "+strconv.FormatInt(t.Unix(), 10))
+		page.Result[i] = backup{
 			Key:          fmt.Sprintf("basebackups_005/00000001%08X%08X_backup_stop_sentinel.json", uint32(h>>32), uint32(h)&0xff),
 			LastModified: t.Format(time.RFC3339),
 		}
 	}
-	p.Result = list
-	return jsonAnswer(http.StatusOK, nil, p), nil
+	return jsonAnswer(http.StatusOK, nil, page), nil
 }

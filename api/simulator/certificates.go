@@ -9,6 +9,8 @@ import (
 	"math/big"
 	"net/http"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
 func (s *Simulator) getCertificates(c *call) (any, error) {
@@ -25,16 +27,16 @@ func (s *Simulator) getCertificates(c *call) (any, error) {
 	}, nil
 }
 
-// certificate returns a self-signed certificate whose key nobody has.
-func certificate(seed uint64, from time.Time) ([]byte, error) {
+// certificate returns a self-signed CA certificate, the same one for the same seed and epoch.
+func certificate(seed uint64, epoch time.Time) ([]byte, error) {
 	var b [ed25519.SeedSize]byte
-	copy(b[:], base62(hash(seed, "authority"), len(b)))
+	copy(b[:], seeded.Base62(seeded.Hash(seed, "authority"), len(b)))
 	key := ed25519.NewKeyFromSeed(b[:])
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "Simulated Postgres CA"},
-		NotBefore:             from.AddDate(-2, 0, 0),
-		NotAfter:              from.AddDate(20, 0, 0),
+		NotBefore:             epoch.AddDate(-2, 0, 0),
+		NotAfter:              epoch.AddDate(20, 0, 0),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign,

@@ -7,7 +7,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// free returns what metrics say of a service's disk: its bytes, and how many are free.
+// free returns the size of a service's disk and its free space, in bytes, according to metrics.
 func (l *lab) free(id string, at time.Time) (limit, free float64) {
 	l.Helper()
 	percent := -1.0
@@ -39,8 +39,8 @@ func readOnly(limit, free float64) bool {
 	}
 }
 
-// Now and then a disk is so full that its service is read-only, another grows before it is,
-// and the rest are healthy.
+// One disk fills up until its service is read-only, another grows before that, and the rest are
+// healthy.
 func TestDisksFillUp(t *testing.T) {
 	for _, fill := range []bool{false, true} {
 		l := newLab(t, simulator.Config{Services: 24, FillDisks: fill})
@@ -81,7 +81,7 @@ func TestDisksFillUp(t *testing.T) {
 	}
 }
 
-// The list knows how large a disk is, too.
+// The list has the size of the disk, too.
 func TestStorageSizeFollowsTheDisk(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 7, FillDisks: true, RefreshInterval: time.Minute})
 	id := l.Services()[6].ID

@@ -7,21 +7,22 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
-// Fault is something that goes wrong with answers. Its parts combine: those that are zero do
-// nothing. A fault applies to requests that have a valid key and are within the rate limit; what
-// would be 401 or 429 anyway stays so. When several faults match, the one set first counts.
+// Fault is something that goes wrong with answers. Its fields combine; those that are zero do
+// nothing. A fault applies to requests that have a valid key and are within the rate limit;
+// others are still answered 401 or 429. If several faults match, the one set first applies.
 type Fault struct {
 	// Name is what Request.Fault calls it.
 	Name string
 
-	// Endpoints are those that it applies to, by their names in Request.Endpoint; none: all.
+	// Endpoints restrict it to some endpoints, by their names in Request.Endpoint; none: all.
 	Endpoints []string
-	// ServiceIDs restrict it to requests for one of these services; none: all, and requests
-	// that are for no single service.
+	// ServiceIDs restrict it to requests about one of these services; none: all requests.
 	ServiceIDs []string
-	// Skip lets that many matching requests pass first.
+	// Skip is how many matching requests pass before it applies.
 	Skip int
 	// Count is how many requests it applies to. 0: any number, until it is cleared.
 	Count int
@@ -35,14 +36,14 @@ type Fault struct {
 	// Reset closes the connection without an answer.
 	Reset bool
 
-	// Status answers this code instead of doing what was asked, with the envelope of an error
-	// whose text is Message when it is one.
+	// Status answers this code instead of doing what was asked. An error comes in an envelope
+	// with the text Message.
 	Status  int
 	Message string
-	// Redirect answers with the same path below this URL as location, and Status, 307 if 0.
+	// Redirect redirects to the same path below this URL, with Status, 307 if 0.
 	Redirect string
 
-	// Header is set over the answer's own; a name without values is removed.
+	// Header replaces headers of the answer; one without values is removed.
 	Header http.Header
 	// Mutate changes the body, before it is compressed. It must not change its argument. See
 	// HTML, MalformedLine and the others.
@@ -53,11 +54,11 @@ type Fault struct {
 
 	// BytesPerSecond sends the body at this rate.
 	BytesPerSecond int
-	// CutAfter closes the connection after this many bytes of the body, after half of it when it
-	// is shorter, and right after the header when negative.
+	// CutAfter closes the connection after this many bytes of the body, after half of the body if
+	// it is shorter, and right after the header when negative.
 	CutAfter int
-	// LengthLie is added to Content-Length. A positive one promises more than comes; of a
-	// negative one the client cannot know that it has not got everything.
+	// LengthLie is added to Content-Length. When positive, the body ends too early; when negative,
+	// the client cannot know that there is more.
 	LengthLie int
 }
 
@@ -68,8 +69,8 @@ type fault struct {
 	cleared    chan struct{}
 }
 
-// SetFault lets f apply to requests from now on, and returns a function that ends it. A fault
-// that has applied to its Count of requests ends by itself.
+// SetFault applies f to requests from now on, and returns a function that ends it. A fault with a
+// Count ends by itself after that many requests.
 func (s *Simulator) SetFault(f Fault) (end func()) {
 	added := &fault{Fault: f, skip: f.Skip, left: f.Count, cleared: make(chan struct{})}
 	s.mu.Lock()
@@ -78,7 +79,7 @@ func (s *Simulator) SetFault(f Fault) (end func()) {
 	return func() { s.clearFaults(func(f *fault) bool { return f == added }) }
 }
 
-// ClearFaults ends all faults, and those requests that hang.
+// ClearFaults ends all faults, and the requests that hang.
 func (s *Simulator) ClearFaults() { s.clearFaults(func(*fault) bool { return true }) }
 
 func (s *Simulator) clearFaults(which func(*fault) bool) {
@@ -107,7 +108,7 @@ func (s *Simulator) takeFault(c *call) *fault {
 		}
 		if f.Probability > 0 {
 			s.faultDraws++
-			if unit(hash(s.config.Seed, "fault "+strconv.FormatUint(s.faultDraws, 10))) >= f.Probability {
+			if seeded.Unit(seeded.Hash(s.config.Seed, "fault "+strconv.FormatUint(s.faultDraws, 10))) >= f.Probability {
 				continue
 			}
 		}
@@ -117,10 +118,10 @@ func (s *Simulator) takeFault(c *call) *fault {
 	return nil
 }
 
-// silent is whether the client gets no answer at all.
+// silent says whether the client gets no answer at all.
 func (f *fault) silent() bool { return f.Hang || f.Reset }
 
-// replaces is whether what was asked is not done.
+// replaces says whether the request is not carried out.
 func (f *fault) replaces() bool { return f.silent() || f.Status != 0 || f.Redirect != "" }
 
 func (f *fault) replacement(c *call) (answer, error) {

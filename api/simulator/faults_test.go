@@ -21,7 +21,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// raw sends a request whose answer need not conform to anything. Redirects are not followed.
+// raw sends a request whose answer may be invalid. It does not follow redirects.
 func (l *lab) raw(path string, header ...string) (reply, error) {
 	l.Helper()
 	req := l.request("GET", path, "")
@@ -53,7 +53,7 @@ func TestFaults(t *testing.T) {
 	type seen struct {
 		reply
 		err  error
-		good []byte // the page as it would have been
+		good []byte // the page without the fault
 	}
 	status := func(want int, header, value string) func(seen) bool {
 		return func(s seen) bool {
@@ -64,7 +64,7 @@ func TestFaults(t *testing.T) {
 	prefix := func(body string) func(seen) bool {
 		return func(s seen) bool { return s.err == nil && s.status == 200 && strings.HasPrefix(string(s.body), body) }
 	}
-	// added is for mutations that only insert lines.
+	// added checks mutations that only insert lines.
 	inserted := func(n int, valid bool, text string) func(seen) bool {
 		return func(s seen) bool {
 			return s.err == nil && bytes.Count(s.body, []byte("\n")) == bytes.Count(s.good, []byte("\n"))+n &&
@@ -167,7 +167,7 @@ func unzip(body []byte) (int64, error) {
 	return io.Copy(io.Discard, io.LimitReader(r, 256<<20))
 }
 
-// interleaved is whether samples of a family come apart.
+// interleaved says whether the samples of a family are not together.
 func interleaved(page []byte) bool {
 	seen, last := map[string]bool{}, ""
 	for line := range strings.SplitSeq(string(page), "\n") {
@@ -183,7 +183,7 @@ func interleaved(page []byte) bool {
 	return false
 }
 
-// Latency, slow bodies and hanging, in a bubble of its own time and without a network.
+// Latency, slow bodies and hanging, in virtual time and without a network.
 func TestSlowFaults(t *testing.T) {
 	serve := func(s *simulator.Simulator, ctx context.Context) (r *httptest.ResponseRecorder, took time.Duration, aborted bool) {
 		c := s.Config()
@@ -279,7 +279,7 @@ func TestFaultTargets(t *testing.T) {
 	if get(l.org("/"+one)) != 200 || get(l.org("/"+two)) != 500 || get(l.org("/"+two+"/prometheus")) != 500 || get(l.org("/prometheus")) != 200 {
 		t.Error("services")
 	}
-	// What was set first counts, and what is cleared makes room for the next.
+	// The fault set first applies, and when it ends, the next one does.
 	l.SetFault(simulator.Fault{Status: 502})
 	if get(l.org("/"+two)) != 500 || get(l.org("/"+one)) != 502 {
 		t.Error("order")
@@ -301,7 +301,7 @@ func TestFaultTargets(t *testing.T) {
 	}
 	l.ClearFaults()
 
-	// A redirect's target may be anything, and a mutation may concern a list.
+	// A redirect may have any target and status, and a mutation may change a list.
 	l.SetFault(simulator.Fault{Redirect: "http://elsewhere.invalid/base/", Status: 301, Count: 1})
 	if r, err := l.raw("/v1/organizations?a=b"); err != nil || r.status != 301 || r.header.Get("Location") != "http://elsewhere.invalid/base/v1/organizations?a=b" {
 		t.Errorf("redirect: %v %+v", err, r)
@@ -311,7 +311,7 @@ func TestFaultTargets(t *testing.T) {
 		t.Errorf("empty list: %s", r.body)
 	}
 	l.ClearFaults()
-	// A request that is refused anyway does not use a fault up, and a fault does not spare it.
+	// A request that is refused anyway stays refused, and does not count for a fault.
 	l.SetFault(simulator.Fault{Status: 500, Count: 1})
 	if r, err := l.raw(l.org(""), "Authorization", "Basic bm86bm8="); err != nil || r.status != 401 {
 		t.Errorf("wrong key: %v %d", err, r.status)
@@ -319,14 +319,14 @@ func TestFaultTargets(t *testing.T) {
 	if got := get(l.org("")); got != 500 {
 		t.Errorf("fault was used up: %d", got)
 	}
-	// A header without values is taken away.
+	// A header without values is removed.
 	l.SetFault(simulator.Fault{Header: http.Header{"Content-Type": nil, "X-Extra": {"1"}}})
 	if r, err := l.raw(l.org("")); err != nil || r.header.Get("Content-Type") != "" || r.header.Get("X-Extra") != "1" {
 		t.Errorf("header: %v %v", err, r.header)
 	}
 }
 
-// What is not to be changed must come through a fault that only slows it down.
+// A fault that only slows an answer down does not change it.
 func TestFaultsOnCompressedAnswers(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 3})
 	l.SetFault(simulator.Fault{Mutate: simulator.LabelClash, BytesPerSecond: 1 << 20})

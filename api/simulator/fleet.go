@@ -9,7 +9,7 @@ import (
 type fleet struct {
 	services []*service
 	position map[string]int
-	// grown is the next index of the seed's fleet; created counts those made by API calls.
+	// grown is the next index in the seed's fleet; created counts services made through the API.
 	grown, created int
 }
 
@@ -22,7 +22,7 @@ func (f *fleet) get(id string, t time.Time) (*service, bool) {
 	return f.services[i].at(t), true
 }
 
-// put adds a service, or replaces the one of the same id.
+// put adds a service, or replaces the one with the same id.
 func (f *fleet) put(v *service) {
 	if i, ok := f.position[v.id]; ok {
 		f.services[i] = v
@@ -35,7 +35,7 @@ func (f *fleet) put(v *service) {
 	f.services = append(f.services, v)
 }
 
-// keep forgets the services for which keep is false.
+// keep removes the services for which keep is false.
 func (f *fleet) keep(keep func(*service) bool) {
 	if !slices.ContainsFunc(f.services, func(v *service) bool { return !keep(v) }) {
 		return
@@ -58,9 +58,9 @@ func (f *fleet) live(t time.Time) []*service {
 	return live
 }
 
-// resize grows or shrinks the part of the fleet that the seed defines to n services. What
-// goes is the youngest; what comes is what the seed has next, so that growing back brings
-// services that were never there before.
+// resize grows or shrinks the part of the fleet that the seed defines to n services. It removes
+// the youngest and adds those that the seed has next, so that growing back brings services that
+// were never there before.
 func (f *fleet) resize(n int, member func(index int) *service) {
 	var ours int
 	for _, v := range f.services {

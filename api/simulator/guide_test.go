@@ -8,7 +8,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// The vendor's guide, step by step, with metrics looked at on the way.
+// The vendor's guide, step by step, with a look at metrics after each.
 func TestGuide(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 2})
 
@@ -202,7 +202,7 @@ func TestConfig(t *testing.T) {
 	}
 	for _, step := range []struct{ method, body, want string }{
 		{"POST", `{"pgConfig":{"max_connections":"42","work_mem":"4MB"},"pgBouncerConfig":{"default_pool_size":"20"}}`, `{"pgConfig":{"max_connections":"42","work_mem":"4MB"},"pgBouncerConfig":{"default_pool_size":"20"},"message":"The changes`},
-		// The same value in another form is no change; numbers come back as they were given.
+		// The same value in another form is no change; numbers are returned as they were sent.
 		{"PATCH", `{"pgConfig":{"max_connections":42,"random_page_cost":1.10},"pgBouncerConfig":{}}`, `{"pgConfig":{"max_connections":42,"random_page_cost":1.10,"work_mem":"4MB"},"pgBouncerConfig":{"default_pool_size":"20"}}`},
 		{"PATCH", `{"pgConfig":{"work_mem":null},"pgBouncerConfig":{"default_pool_size":null}}`, `{"pgConfig":{"max_connections":42,"random_page_cost":1.10},"pgBouncerConfig":{}}`},
 		{"GET", "", `{"pgConfig":{"max_connections":42,"random_page_cost":1.10},"pgBouncerConfig":{}}`},
@@ -255,7 +255,7 @@ func TestCertificatesAndTimeSeries(t *testing.T) {
 	}
 }
 
-// Dates need milliseconds here, and only here.
+// Only slow query patterns need dates with milliseconds.
 func TestSlowQueries(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 1})
 	patterns := l.org("/" + l.Services()[0].ID + "/slowQueryPatterns")

@@ -94,8 +94,7 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 }
 
-// Each thing that can be wrong with a request is refused by a message that names it, and changes
-// nothing.
+// An invalid request is refused with an error that names what is wrong, and changes nothing.
 func TestValidation(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 1})
 	service := l.org("/" + l.Services()[0].ID)
@@ -171,7 +170,7 @@ func TestValidation(t *testing.T) {
 		}
 	}
 
-	// What curl -d sends by itself, without the header that the guide asks for.
+	// What curl -d sends without the header that the guide asks for.
 	req := l.request("POST", l.org(""), create("", ""))
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if r := l.do(req); r.status != 400 || r.error(t) != "BAD_REQUEST: Content-Type must be application/json" {
@@ -211,7 +210,7 @@ func TestPatch(t *testing.T) {
 	l.want(404, "DELETE", l.org("/"+id), "")
 }
 
-// The documented rate: ten in any ten seconds, for each key by itself.
+// The documented rate: ten requests in any ten seconds, for each key separately.
 func TestRateLimit(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 1, RateLimit: simulator.DefaultRateLimit})
 	for range 10 {
@@ -240,7 +239,7 @@ func TestRateLimit(t *testing.T) {
 		}
 	}
 
-	// Refusals take no place, so waiting for as long as was said is enough.
+	// Refused requests do not count, so it is enough to wait as long as the answer says.
 	l.clock.Advance(250 * time.Millisecond)
 	l.want(200, "GET", l.org(""), "")
 	l.want(429, "GET", l.org(""), "")
@@ -248,7 +247,7 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("%d answered, %d refused", ok, limited)
 	}
 
-	// What is said is rounded up: to wait a little less would be to be refused again.
+	// The time is rounded up: a client that waits a little less is refused again.
 	l.clock.Advance(time.Nanosecond)
 	if got := l.want(429, "GET", l.org(""), "").header.Get("X-RateLimit-Reset"); got != "0.5" {
 		t.Errorf("reset in %s s", got)
@@ -263,7 +262,7 @@ func TestRateLimit(t *testing.T) {
 	if err != nil || reset != 60 {
 		t.Errorf("reset in %v s, %v", reset, err)
 	}
-	l.clock.Advance(-time.Hour) // a clock that is set back locks nobody out
+	l.clock.Advance(-time.Hour) // a clock that is set back does not lock a key out
 	l.want(200, "GET", l.org(""), "")
 }
 
@@ -298,7 +297,7 @@ func TestRequestLog(t *testing.T) {
 	}
 }
 
-// Request ids are there to find one request again.
+// Every request has an id of its own.
 func TestRequestIDsDiffer(t *testing.T) {
 	l := newLab(t, simulator.Config{})
 	var ids []string
@@ -312,7 +311,7 @@ func TestRequestIDsDiffer(t *testing.T) {
 	}
 }
 
-// The guide's commands, by curl itself.
+// The guide's commands, run by curl.
 func TestCurl(t *testing.T) {
 	curl, err := exec.LookPath("curl")
 	if err != nil {

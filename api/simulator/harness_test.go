@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// start is when the clock of tests begins: a Wednesday, a few seconds past a refresh.
+// start is when the clock of the tests starts: on a Wednesday, a few seconds past a refresh.
 var start = time.Date(2026, time.June, 10, 9, 30, 12, 0, time.UTC)
 
 // lab is a simulator behind real HTTP, with a clock that stands still unless it is moved.
@@ -34,7 +34,7 @@ type lab struct {
 	client *http.Client
 }
 
-// newLab starts a simulator. Every answer that goes through call is held against the OpenAPI
+// newLab starts a simulator. Every answer that goes through do is checked against the OpenAPI
 // descriptions.
 func newLab(t *testing.T, config simulator.Config) *lab {
 	t.Helper()
@@ -62,7 +62,7 @@ type reply struct {
 	body   []byte
 }
 
-// request makes a request as curl does it, with the first key.
+// request makes a request with the first key.
 func (l *lab) request(method, path, body string) *http.Request {
 	l.Helper()
 	var reader io.Reader
@@ -102,7 +102,7 @@ func (l *lab) call(method, path, body string) reply {
 	return l.do(l.request(method, path, body))
 }
 
-// want is call for a status that is expected.
+// want is call, and fails the test if the answer has another status.
 func (l *lab) want(status int, method, path, body string) reply {
 	l.Helper()
 	r := l.call(method, path, body)
@@ -112,7 +112,7 @@ func (l *lab) want(status int, method, path, body string) reply {
 	return r
 }
 
-// result decodes what an envelope holds.
+// result decodes the result in an envelope.
 func (r reply) result(t *testing.T) map[string]any {
 	t.Helper()
 	var e struct {

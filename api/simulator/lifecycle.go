@@ -3,6 +3,9 @@ package simulator
 import (
 	"maps"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/metrics"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
 func (s *Simulator) commandState(c *call) (any, error) {
@@ -30,9 +33,9 @@ func (s *Simulator) commandState(c *call) (any, error) {
 	case "promote":
 		v.primary, v.parent = true, ""
 		v.firstBackup = c.now.Add(s.config.BackupDelay)
-		v.profile = newProfile(v.key, v.region, true)
-		// The replica wrote nothing; what it writes from now on counts from now on.
-		v.boot = c.now
+		v.Profile = metrics.NewProfile(v.Key, utcOffset(v.region), true)
+		// The replica has written nothing so far, so its counters start now.
+		v.Boot = c.now
 	default:
 		changed = v.restart(c.now, s.config.RestartDelay)
 	}
@@ -57,7 +60,7 @@ func (s *Simulator) setPassword(c *call) (any, error) {
 		Password string `json:"password,omitempty"`
 	}
 	if !d.has("password") {
-		password = newPassword(hash(hash(v.key, v.password), "next password"))
+		password = newPassword(seeded.Hash(seeded.Hash(v.Key, v.password), "next password"))
 		result.Password = password
 	}
 	v.password = password
@@ -87,7 +90,7 @@ func (s *Simulator) createReplica(c *call) (any, error) {
 	case !parent.primary:
 		d.fail("the service is a read replica itself: use its primary")
 	case len(parent.backups(c.now)) == 0:
-		// Clients wait as long as they read these words.
+		// Clients wait as long as they get this very text.
 		d.fail("Parent server is not ready for read replicas. There are no backups, yet.")
 	case state != stateRunning:
 		d.fail("the service must be running, and is %s", state)

@@ -12,7 +12,7 @@ import (
 
 const notReady = "BAD_REQUEST: Parent server is not ready for read replicas. There are no backups, yet."
 
-// create creates a service by the API, and returns its id.
+// create creates a service through the API, and returns its id.
 func (l *lab) create(body string) string {
 	l.Helper()
 	id, _ := l.want(200, "POST", l.org(""), body).result(l.T)["id"].(string)
@@ -26,7 +26,7 @@ func (l *lab) state(id string) any {
 	return l.want(200, "GET", l.org("/"+id), "").result(l.T)["state"]
 }
 
-// A replica is made from a backup, which comes a while after the primary runs.
+// A replica is made from a backup, which is complete some time after the primary runs.
 func TestReplicaNeedsABackup(t *testing.T) {
 	l := newLab(t, simulator.Config{})
 	id := l.create(main)
@@ -45,7 +45,7 @@ func TestReplicaNeedsABackup(t *testing.T) {
 	}
 	l.want(200, "POST", l.org("/"+id+"/readReplica"), replica)
 
-	// A service that the fleet has had for long is ready, unless it is being created.
+	// The services of the first fleet are ready.
 	l.Resize(1)
 	old := l.Services()[2].ID
 	l.want(200, "POST", l.org("/"+old+"/readReplica"), replica)
@@ -76,7 +76,7 @@ func TestReplicaSettings(t *testing.T) {
 	}
 }
 
-// What a primary decides is changed there; a replica has its settings only.
+// What a replica has from its primary is changed there; its settings are its own.
 func TestReplicaIsNotModified(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 5})
 	replica := l.org("/" + l.Services()[4].ID)
@@ -97,7 +97,7 @@ func TestDelete(t *testing.T) {
 	l.clock.Advance(simulator.DefaultCreateDelay + simulator.DefaultBackupDelay)
 	replica, _ := l.want(200, "POST", l.org("/"+id+"/readReplica"), `{"name":"copy"}`).result(t)["id"].(string)
 
-	// A primary is kept until its last replica is gone, one that is being created, too.
+	// A primary cannot be deleted while it has a replica, even one that is being created.
 	l.want(409, "DELETE", l.org("/"+id), "")
 	l.want(200, "DELETE", l.org("/"+replica), "")
 	l.want(409, "DELETE", l.org("/"+id), "")
@@ -107,7 +107,7 @@ func TestDelete(t *testing.T) {
 	l.clock.Advance(simulator.DefaultDeleteDelay)
 	l.want(404, "GET", l.org("/"+replica), "")
 
-	// The second is refused as if the service were gone, which it is not yet.
+	// The second request is refused as if the service were already gone.
 	l.want(200, "DELETE", l.org("/"+id), "")
 	l.want(404, "DELETE", l.org("/"+id), "")
 	if state := l.state(id); state != "deleting" {
@@ -117,7 +117,7 @@ func TestDelete(t *testing.T) {
 	l.want(404, "DELETE", l.org("/"+id), "")
 	l.want(404, "GET", l.org("/"+id), "")
 
-	// One that was promoted depends on nobody.
+	// A promoted replica does not depend on its primary.
 	l.Resize(5)
 	fleet := l.Services()
 	l.want(409, "DELETE", l.org("/"+fleet[3].ID), "")
@@ -125,7 +125,7 @@ func TestDelete(t *testing.T) {
 	l.want(200, "DELETE", l.org("/"+fleet[3].ID), "")
 }
 
-// backups returns what a page of backups says.
+// backups returns a page of backups.
 func backups(t *testing.T, r reply) (times []time.Time, total *int, next string) {
 	t.Helper()
 	var answer struct {
@@ -170,7 +170,7 @@ func TestBackups(t *testing.T) {
 				t.Errorf("backup %d is %v old", i, age)
 			}
 		}
-		// Page by page, they are the same.
+		// In pages of three, they are the same.
 		var paged []time.Time
 		for query := "?limit=3"; ; query = "?limit=3&cursor=" + next {
 			var page []time.Time
@@ -216,7 +216,7 @@ func TestBackups(t *testing.T) {
 	}
 }
 
-// What is slow to change is as it was at first, and runs.
+// A queued change does not show until it is due, and the service runs until then.
 func TestQueuedChanges(t *testing.T) {
 	l := newLab(t, simulator.Config{})
 	id := l.create(main)
@@ -239,7 +239,7 @@ func TestQueuedChanges(t *testing.T) {
 	l.clock.Advance(simulator.DefaultChangeDelay)
 	expect("m6gd.large", "sync", "running", 118)
 
-	// What is queued is added to, and what else is changed meanwhile stays.
+	// A later change is added to the queued one, and other changes in between stay.
 	l.want(200, "PATCH", path, `{"size":"m6gd.xlarge"}`)
 	l.clock.Advance(simulator.DefaultChangeDelay / 2)
 	l.want(200, "PATCH", path, `{"haType":"async"}`)
@@ -259,7 +259,7 @@ func TestQueuedChanges(t *testing.T) {
 		}
 	}
 
-	// Nothing comes of it once the service is deleted.
+	// A queued change is dropped when the service is deleted.
 	l.want(200, "PATCH", path, `{"size":"m6gd.large"}`)
 	l.want(200, "DELETE", path, "")
 	l.clock.Advance(simulator.DefaultChangeDelay)

@@ -4,17 +4,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/metrics"
 )
 
-// A machine is what a size name stands for.
-type machine struct {
-	cores                 int
-	memoryGiB, storageGiB int
-}
-
-// machineOf resolves a size name such as r8gd.large or c4a-highmem-8; false for one that is not
-// offered.
-func machineOf(size string) (machine, bool) {
+// machineOf returns the machine of a size such as r8gd.large or c4a-highmem-8, false for one that
+// is not offered.
+func machineOf(size string) (metrics.Machine, bool) {
 	if providerOf(size) == gcp {
 		return machineOfGCP(size)
 	}
@@ -42,7 +38,7 @@ func machineOf(size string) (machine, bool) {
 		memoryGiB, storageGiB, steps = 8, 625, "large xlarge 2xlarge 3xlarge 6xlarge 12xlarge 18xlarge 24xlarge"
 	}
 	if !slices.Contains(strings.Fields(steps), step) {
-		return machine{}, false
+		return metrics.Machine{}, false
 	}
 	var cores int
 	switch step {
@@ -55,16 +51,16 @@ func machineOf(size string) (machine, bool) {
 	default:
 		n, err := strconv.Atoi(strings.TrimSuffix(step, "xlarge"))
 		if err != nil {
-			return machine{}, false
+			return metrics.Machine{}, false
 		}
 		cores = 4 * n
 	}
-	return machine{cores: cores, memoryGiB: cores * memoryGiB, storageGiB: cores * storageGiB}, true
+	return metrics.Machine{Cores: cores, MemoryGiB: cores * memoryGiB, StorageGiB: cores * storageGiB}, true
 }
 
-// machineOfGCP resolves a size name such as c4a-highmem-8. What memory and disk these have is
-// not told: the figures are this package's own.
-func machineOfGCP(size string) (machine, bool) {
+// machineOfGCP returns the machine of a size such as c4a-highmem-8. The memory and disk of these
+// are not documented: the figures are this package's own.
+func machineOfGCP(size string) (metrics.Machine, bool) {
 	last := strings.LastIndexByte(size, '-')
 	family, step := size[:max(last, 0)], size[last+1:]
 	memoryGiB, storageGiB, steps := 4, 59, ""
@@ -85,43 +81,15 @@ func machineOfGCP(size string) (machine, bool) {
 	}
 	cores, err := strconv.Atoi(step)
 	if err != nil || !slices.Contains(strings.Fields(steps), step) {
-		return machine{}, false
+		return metrics.Machine{}, false
 	}
-	return machine{cores: cores, memoryGiB: cores * memoryGiB, storageGiB: cores * storageGiB}, true
+	return metrics.Machine{Cores: cores, MemoryGiB: cores * memoryGiB, StorageGiB: cores * storageGiB}, true
 }
 
-// providerOf returns whose machine a size is: those of aws have a dot.
+// providerOf returns the provider of a size: those of aws have a dot.
 func providerOf(size string) string {
 	if strings.Contains(size, ".") {
 		return aws
 	}
 	return gcp
-}
-
-// regions are those of aws in which a service can be made.
-const regions = "ap-northeast-1, ap-northeast-2, ap-south-1, ap-southeast-1, ap-southeast-2, ca-central-1, " +
-	"eu-central-1, eu-west-1, eu-west-2, us-east-1, us-east-2, us-west-2"
-
-// utcOffset returns the hours that a region is ahead of UTC, which says when its users are awake.
-func utcOffset(region string) float64 {
-	switch region {
-	case "ap-northeast-1", "ap-northeast-2":
-		return 9
-	case "ap-south-1":
-		return 5.5
-	case "ap-southeast-1":
-		return 8
-	case "ap-southeast-2":
-		return 10
-	case "eu-central-1", "europe-west4":
-		return 1
-	case "ca-central-1", "us-east-1", "us-east-2":
-		return -5
-	case "us-central1":
-		return -6
-	case "us-west-2":
-		return -8
-	default:
-		return 0
-	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// Three days, minute by minute, of a fleet: what a graph of it must not show.
+// Three days of a fleet, minute by minute: values are plausible, and counters never decrease.
 func TestValuesMoveLikeAFleet(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 12})
 	var (
@@ -81,7 +81,7 @@ func TestValuesMoveLikeAFleet(t *testing.T) {
 			t.FailNow()
 		}
 	}
-	// A replica writes nothing, so not all grow; of the primaries, all do.
+	// A replica writes nothing, so not all of its counters grow; those of primaries do.
 	var primaries int
 	for _, s := range l.Services() {
 		if s.IsPrimary {
@@ -117,7 +117,7 @@ func TestValuesMoveLikeAFleet(t *testing.T) {
 	}
 }
 
-// A service is busier by day than by night, wherever it is.
+// A service is busier by day than by night, local time.
 func TestDailyRhythm(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 30})
 	midnight := start.Truncate(24 * time.Hour)
@@ -139,7 +139,8 @@ func TestDailyRhythm(t *testing.T) {
 	}
 }
 
-// Any time can be asked for, in any order, also before the fleet was there and at any interval.
+// Values can be asked for at any time, in any order and at any interval, even before the fleet
+// existed.
 func TestValuesAtOddTimes(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 1, RefreshInterval: time.Millisecond})
 	id := l.Services()[0].ID
@@ -193,7 +194,7 @@ func TestResetCounters(t *testing.T) {
 	}
 }
 
-// The setting of connections shows where it counts: in connections, once it is in force.
+// max_connections limits connections once it is in force.
 func TestConnectionsFollowTheSetting(t *testing.T) {
 	l := newLab(t, simulator.Config{Services: 1})
 	id := l.Services()[0].ID

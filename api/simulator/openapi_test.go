@@ -19,13 +19,13 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// ownDescription is the description that the package comes with.
+// ownDescription is the package's own description.
 var ownDescription = sync.OnceValues(func() (*openapi3.T, error) {
 	return openapi3.NewLoader().LoadFromData(simulator.OpenAPI())
 })
 
-// officialDescription is an extract of the vendor's, nil where there is none. It is no part of
-// this repository: OPENAPI_UPSTREAM names the file, or it lies beside a checkout.
+// officialDescription is an extract of the vendor's, nil if there is none. It is not part of this
+// repository: OPENAPI_UPSTREAM names the file, or it is beside the checkout.
 var officialDescription = sync.OnceValues(func() (*openapi3.T, error) {
 	path := os.Getenv("OPENAPI_UPSTREAM")
 	if path == "" {
@@ -56,7 +56,7 @@ var officialDescription = sync.OnceValues(func() (*openapi3.T, error) {
 	return doc, nil
 })
 
-// formats are those that the descriptions use and the validator would take for comments.
+// formats are those in the descriptions that the validator ignores by default.
 var formats = []openapi3.SchemaValidationOption{
 	openapi3.WithStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)),
 	openapi3.WithStringFormatValidator("date-time", openapi3.NewCallbackValidator(func(v string) error {
@@ -65,7 +65,7 @@ var formats = []openapi3.SchemaValidationOption{
 	})),
 }
 
-// conforms holds an answer against both descriptions.
+// conforms checks an answer against both descriptions.
 func conforms(t *testing.T, req *http.Request, r reply) {
 	t.Helper()
 	own, err := ownDescription()
@@ -87,8 +87,8 @@ func conforms(t *testing.T, req *http.Request, r reply) {
 	}
 }
 
-// validate holds an answer against one description. A path or a method that it does not know
-// must have been refused with an error, if the description is strict.
+// validate checks an answer against one description. If the description is strict, a path or a
+// method that it does not have must have been refused with an error.
 func validate(doc *openapi3.T, req *http.Request, r reply, strict bool) error {
 	path, item := find(doc, req.URL.Path)
 	var operation *openapi3.Operation
@@ -119,7 +119,7 @@ func validate(doc *openapi3.T, req *http.Request, r reply, strict bool) error {
 	return openapi3filter.ValidateResponse(req.Context(), input)
 }
 
-// find returns the path item that describes a path; what is literal wins over a parameter.
+// find returns the path item that describes a path; a literal segment wins over a parameter.
 func find(doc *openapi3.T, path string) (pattern string, item *openapi3.PathItem) {
 	segments := strings.Split(path, "/")
 	var literals int
@@ -138,7 +138,7 @@ func find(doc *openapi3.T, path string) (pattern string, item *openapi3.PathItem
 	return pattern, item
 }
 
-// What is served and what is described are the same operations.
+// All operations that are served are described, and the other way round.
 func TestOpenAPIIsComplete(t *testing.T) {
 	doc, err := ownDescription()
 	if err != nil {
@@ -170,7 +170,7 @@ func TestOpenAPIIsValid(t *testing.T) {
 	}
 }
 
-// The validator must be able to refuse: a check that cannot fail proves nothing.
+// The validator finds mistakes.
 func TestOpenAPIValidatorRefuses(t *testing.T) {
 	doc, err := ownDescription()
 	if err != nil {
@@ -199,7 +199,7 @@ func TestOpenAPIValidatorRefuses(t *testing.T) {
 	}
 }
 
-// What the descriptions enumerate must be the same, as far as the simulator takes it over.
+// The simulator's description has the same enumerations as the vendor's.
 func TestOfficialDescription(t *testing.T) {
 	official, err := officialDescription()
 	if err != nil {

@@ -50,7 +50,7 @@ func TestWhoami(t *testing.T) {
 		}
 		seen[got["keyId"]] = true
 	}
-	// The key sees one service, and nothing of the organization.
+	// The key sees one service, and not the organization.
 	for _, path := range []string{"", "/quotas", "/quotas/services-per-organization", "/postgres/prometheus"} {
 		req := l.request("GET", "/v1/organizations/"+l.config.OrganizationID+path, "")
 		req.SetBasicAuth("reader", "s")

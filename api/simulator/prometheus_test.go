@@ -91,7 +91,7 @@ func TestMetricsPageGolden(t *testing.T) {
 	}
 }
 
-// Everything that is documented, and nothing else, in the documented form.
+// The page has every documented family in the documented form, and no other.
 func TestMetricsPage(t *testing.T) {
 	const counter, gauge = "counter", "gauge"
 	want := map[string]struct {
@@ -166,7 +166,7 @@ func TestMetricsPage(t *testing.T) {
 	}
 }
 
-// Both endpoints say what Series says, whoever asks, until the next refresh and no longer.
+// Both endpoints serve the values that Series returns, until the next refresh.
 func TestMetricsAreOfTheRefresh(t *testing.T) {
 	config := simulator.Config{Services: 12, Seed: 3, Phase: 17 * time.Second}
 	l, other := newLab(t, config), newLab(t, config)
@@ -300,7 +300,7 @@ func TestCap(t *testing.T) {
 			if second := ask(); slices.Equal(first, second) == test.rotates {
 				t.Errorf("rotates: %v", !test.rotates)
 			}
-			for _, s := range l.Services()[:3] { // covered or not, each has a page of its own
+			for _, s := range l.Services()[:3] { // covered or not, each has its own page
 				if page := l.want(200, "GET", l.org("/"+s.ID+"/prometheus"), "").body; bytes.Count(page, []byte(s.ID)) != 36 {
 					t.Errorf("own page:\n%s", page)
 				}
@@ -321,7 +321,7 @@ func TestTenThousandServices(t *testing.T) {
 	if len(ids) != 10_000 {
 		t.Errorf("%d different ids", len(ids))
 	}
-	// Not through l.do: a validator has no use for 70 MB of text.
+	// Not through l.do: validating 70 MB of text takes long.
 	req := l.request("GET", l.org("/prometheus"), "")
 	resp, err := l.client.Do(req)
 	if err != nil {

@@ -11,12 +11,11 @@ const (
 	maxPatterns     = 500
 )
 
-// withMilliseconds is a date as slow query patterns demand it: other dates of RFC 3339 are
-// refused.
+// withMilliseconds is the form of dates that the API demands here. It refuses others of RFC 3339.
 var withMilliseconds = regexp.MustCompile(`^[0-9-]{10}T[0-9:]{8}\.[0-9]{3}Z$`)
 
-// slowQueries answers an empty list: the simulated services have no slow queries. What is wrong
-// with a request is refused all the same.
+// slowQueries answers with an empty list: the simulated services have no slow queries. Invalid
+// requests are still refused.
 func (s *Simulator) slowQueries(c *call) (any, error) {
 	if err := s.checkPatterns(c); err != nil {
 		return nil, err
@@ -43,7 +42,7 @@ func (s *Simulator) slowQuery(c *call) (any, error) {
 	return nil, notFound("no such slow query pattern")
 }
 
-// checkPatterns checks what both need.
+// checkPatterns checks the service and the window of a request about slow queries.
 func (s *Simulator) checkPatterns(c *call) error {
 	if _, err := s.service(c); err != nil {
 		return err

@@ -27,15 +27,13 @@ const (
 	endpointUnknown             = "unknown"
 )
 
-// handler answers a call that is authorized, within the rate limit, and about this
-// organization. Under the lock, it returns a result for the envelope, nil for none, or an
-// answer of its own.
-type handler func(*Simulator, *call) (any, error)
-
 type route struct {
 	endpoint string
-	pattern  []string // segments; {org}, {id}, {query} and {quota} match any
-	methods  map[string]handler
+	pattern  []string // segments; {org}, {id}, {query} and {quota} match anything
+	// methods are the handlers. A handler is called under the lock, for a call that is authorized,
+	// within the rate limit, and about this organization. It returns a result for the envelope,
+	// nil for none, or an answer of its own.
+	methods map[string]func(*Simulator, *call) (any, error)
 }
 
 func newRoutes() []route {
@@ -45,33 +43,34 @@ func newRoutes() []route {
 		postgres      = organization + "/postgres"
 		id            = postgres + "/{id}"
 	)
+	type handlers = map[string]func(*Simulator, *call) (any, error)
 	var all []route
-	add := func(path, endpoint string, methods map[string]handler) {
+	add := func(path, endpoint string, methods handlers) {
 		all = append(all, route{endpoint, strings.Split(path, "/"), methods})
 	}
-	add(organizations, endpointOrganizations, map[string]handler{"GET": (*Simulator).listOrganizations})
-	add(organization, endpointOrganization, map[string]handler{"GET": (*Simulator).getOrganization})
-	add(organization+"/quotas", endpointQuotas, map[string]handler{"GET": (*Simulator).listQuotas})
-	add(organization+"/quotas/{quota}", endpointQuotas, map[string]handler{"GET": (*Simulator).getQuota})
-	add("v1/whoami", endpointWhoami, map[string]handler{"GET": (*Simulator).whoami})
-	add(postgres, endpointServices, map[string]handler{"GET": (*Simulator).listServices, "POST": (*Simulator).createService})
-	add(postgres+"/prometheus", endpointOrganizationMetrics, map[string]handler{"GET": (*Simulator).organizationMetrics})
-	add(id, endpointService, map[string]handler{"GET": (*Simulator).getService, "PATCH": (*Simulator).patchService, "DELETE": (*Simulator).deleteService})
-	add(id+"/prometheus", endpointServiceMetrics, map[string]handler{"GET": (*Simulator).serviceMetrics})
-	add(id+"/config", endpointConfig, map[string]handler{"GET": (*Simulator).getConfig, "POST": (*Simulator).replaceConfig, "PATCH": (*Simulator).patchConfig})
-	add(id+"/backups", endpointBackups, map[string]handler{"GET": (*Simulator).listBackups})
-	add(id+"/state", endpointState, map[string]handler{"PATCH": (*Simulator).commandState})
-	add(id+"/password", endpointPassword, map[string]handler{"PATCH": (*Simulator).setPassword})
-	add(id+"/readReplica", endpointReplica, map[string]handler{"POST": (*Simulator).createReplica})
-	add(id+"/restoredService", endpointRestore, map[string]handler{"POST": (*Simulator).restoreService})
-	add(id+"/caCertificates", endpointCertificates, map[string]handler{"GET": (*Simulator).getCertificates})
-	add(id+"/metrics", endpointTimeSeries, map[string]handler{"GET": (*Simulator).timeSeries})
-	add(id+"/slowQueryPatterns", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQueries})
-	add(id+"/slowQueryPatterns/{query}", endpointSlowQueries, map[string]handler{"GET": (*Simulator).slowQuery})
+	add(organizations, endpointOrganizations, handlers{"GET": (*Simulator).listOrganizations})
+	add(organization, endpointOrganization, handlers{"GET": (*Simulator).getOrganization})
+	add(organization+"/quotas", endpointQuotas, handlers{"GET": (*Simulator).quotas})
+	add(organization+"/quotas/{quota}", endpointQuotas, handlers{"GET": (*Simulator).quotas})
+	add("v1/whoami", endpointWhoami, handlers{"GET": (*Simulator).whoami})
+	add(postgres, endpointServices, handlers{"GET": (*Simulator).listServices, "POST": (*Simulator).createService})
+	add(postgres+"/prometheus", endpointOrganizationMetrics, handlers{"GET": (*Simulator).organizationMetrics})
+	add(id, endpointService, handlers{"GET": (*Simulator).getService, "PATCH": (*Simulator).patchService, "DELETE": (*Simulator).deleteService})
+	add(id+"/prometheus", endpointServiceMetrics, handlers{"GET": (*Simulator).serviceMetrics})
+	add(id+"/config", endpointConfig, handlers{"GET": (*Simulator).getConfig, "POST": (*Simulator).replaceConfig, "PATCH": (*Simulator).patchConfig})
+	add(id+"/backups", endpointBackups, handlers{"GET": (*Simulator).listBackups})
+	add(id+"/state", endpointState, handlers{"PATCH": (*Simulator).commandState})
+	add(id+"/password", endpointPassword, handlers{"PATCH": (*Simulator).setPassword})
+	add(id+"/readReplica", endpointReplica, handlers{"POST": (*Simulator).createReplica})
+	add(id+"/restoredService", endpointRestore, handlers{"POST": (*Simulator).restoreService})
+	add(id+"/caCertificates", endpointCertificates, handlers{"GET": (*Simulator).getCertificates})
+	add(id+"/metrics", endpointTimeSeries, handlers{"GET": (*Simulator).timeSeries})
+	add(id+"/slowQueryPatterns", endpointSlowQueries, handlers{"GET": (*Simulator).slowQueries})
+	add(id+"/slowQueryPatterns/{query}", endpointSlowQueries, handlers{"GET": (*Simulator).slowQuery})
 	return all
 }
 
-// match finds the route of a path, and fills what the path names.
+// match returns the route of the call's path, and sets what the path contains.
 func (s *Simulator) match(c *call) *route {
 	segments := strings.Split(strings.TrimPrefix(c.URL.Path, "/"), "/")
 	for i := range s.routes {

@@ -1,6 +1,8 @@
 package simulator
 
 import (
+	"bytes"
+	"compress/gzip"
 	"net"
 	"net/http"
 	"slices"
@@ -11,8 +13,8 @@ import (
 
 const gzipFrom = 1024 // bytes; shorter answers are not worth it
 
-// send writes an answer, with what its fault does to it on the way. It may end by
-// panic(http.ErrAbortHandler), by which net/http breaks the connection off.
+// send writes an answer, changed by its fault. It may panic with http.ErrAbortHandler, on which
+// net/http closes the connection.
 func (s *Simulator) send(w http.ResponseWriter, c *call, a answer, active *fault) {
 	var f Fault
 	if active != nil {
@@ -28,7 +30,7 @@ func (s *Simulator) send(w http.ResponseWriter, c *call, a answer, active *fault
 	body, encoding := a.encode(c, &f)
 
 	h := w.Header()
-	h.Set("Date", c.now.UTC().Format(http.TimeFormat)) // the simulator's clock, which may be another than net/http's
+	h.Set("Date", c.now.UTC().Format(http.TimeFormat)) // by the simulator's clock, not net/http's
 	if a.contentType != "" {
 		h.Set("Content-Type", a.contentType)
 	}
@@ -39,7 +41,7 @@ func (s *Simulator) send(w http.ResponseWriter, c *call, a answer, active *fault
 	}
 	for _, more := range []http.Header{a.header, f.Header} {
 		for name, values := range more {
-			// Without values it must be there all the same, or net/http fills it in.
+			// A header without values must be set, too, or net/http fills it in.
 			h[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 		}
 	}
@@ -60,7 +62,7 @@ func (s *Simulator) send(w http.ResponseWriter, c *call, a answer, active *fault
 	if f.BytesPerSecond > 0 {
 		cut = !active.writeSlowly(w, c, body) || cut
 	} else {
-		_, _ = w.Write(body) // an error means that the client has left
+		_, _ = w.Write(body) // an error means that the client left
 	}
 	if cut {
 		_ = http.NewResponseController(w).Flush()
@@ -68,7 +70,7 @@ func (s *Simulator) send(w http.ResponseWriter, c *call, a answer, active *fault
 	}
 }
 
-// encode returns the body as it is sent, and its Content-Encoding.
+// encode returns the body to send, and its Content-Encoding.
 func (a *answer) encode(c *call, f *Fault) (body []byte, encoding string) {
 	accepted := strings.Contains(c.Header.Get("Accept-Encoding"), "gzip")
 	if a.gzip != nil && accepted && f.Mutate == nil && f.Encode == nil {
@@ -90,7 +92,7 @@ func (a *answer) encode(c *call, f *Fault) (body []byte, encoding string) {
 	return body, ""
 }
 
-// delay waits for as long as the fault says. It is false when the request is over by then.
+// delay waits as long as the fault says. It returns false if the client gets no answer.
 func (f *fault) delay(c *call) bool {
 	if f.Latency > 0 && !f.sleep(c, f.Latency) {
 		return false
@@ -105,7 +107,7 @@ func (f *fault) delay(c *call) bool {
 	return true
 }
 
-// sleep is false when the client left meanwhile. A fault that is cleared does not delay longer.
+// sleep waits for d, or until the fault is cleared. It returns false if the client left.
 func (f *fault) sleep(c *call, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -118,7 +120,7 @@ func (f *fault) sleep(c *call, d time.Duration) bool {
 	return true
 }
 
-// writeSlowly writes the body slowly, up to ten times a second. It is false when the client left.
+// writeSlowly writes the body in up to ten parts a second. It returns false if the client left.
 func (f *fault) writeSlowly(w http.ResponseWriter, c *call, body []byte) bool {
 	flush := http.NewResponseController(w).Flush
 	_ = flush()
@@ -135,8 +137,8 @@ func (f *fault) writeSlowly(w http.ResponseWriter, c *call, body []byte) bool {
 	return true
 }
 
-// reset closes the connection such that the client sees a reset rather than an end, where the
-// server allows it.
+// reset closes the connection so that the client sees a reset instead of an end, if the server
+// allows it.
 func reset(w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -146,4 +148,13 @@ func reset(w http.ResponseWriter) {
 		_ = tcp.SetLinger(0)
 	}
 	_ = conn.Close()
+}
+
+func compress(body []byte) []byte {
+	var b bytes.Buffer
+	// Speed matters more than size here. Neither the writer nor the level can fail.
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestSpeed)
+	_, _ = w.Write(body)
+	_ = w.Close()
+	return b.Bytes()
 }

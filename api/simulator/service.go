@@ -6,14 +6,18 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/metrics"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
-// Tag is one tag of a service. An empty Value is a tag without value.
+// Tag is one tag of a service. It has no value if Value is empty.
 type Tag struct {
-	Key, Value string
+	Key   string `json:"key"`
+	Value string `json:"value,omitempty"`
 }
 
-// Service is a copy of what the simulator knows of one service at one moment. Changing it
+// Service is a copy of what the simulator knows about one service at one moment. Changing it
 // changes nothing in the simulator.
 type Service struct {
 	ID, Name, Provider, Region, PostgresVersion, Size, HAType, State string
@@ -25,7 +29,7 @@ type Service struct {
 	Hostname   string
 }
 
-// States that the API documents. SetState takes any other string, too.
+// States that the API documents. SetState accepts any other string, too.
 const (
 	stateCreating          = "creating"
 	stateRestarting        = "restarting"
@@ -35,7 +39,7 @@ const (
 	stateUnavailable       = "unavailable"
 	stateDeleting          = "deleting"
 
-	// stateGone is no state of the API: it is what follows deleting.
+	// stateGone is not a state of the API: it is what follows deleting.
 	stateGone = ""
 )
 
@@ -46,11 +50,11 @@ const (
 	defaultVersion = "17"
 	defaultHAType  = "none"
 
-	// domain ends every host name. It is reserved, so no simulated name is ever anyone's host.
+	// domain ends every host name. It is reserved, so no simulated name is a real host.
 	domain = "pg.simulator.invalid"
 )
 
-// phase is a state and the moment from which it holds.
+// phase is a state and the time from which it holds.
 type phase struct {
 	from  time.Time
 	state string
@@ -60,30 +64,25 @@ type phase struct {
 // puts an altered copy in its place. So a refresh is a list of records, pages are rendered
 // without a lock, and what was true at the last refresh stays true until the next.
 type service struct {
-	id        string
-	key       uint64 // seeds everything that is particular to this service
-	index     int    // of the fleet that the seed defines; -1 for what API calls created
-	name      string
-	provider  string
-	region    string
-	version   string
-	size      string
-	spec      machine
-	haType    string
-	tags      []Tag
-	primary   bool
-	createdAt time.Time
-	password  string
+	id       string
+	index    int // in the fleet that the seed defines; -1 for a service created through the API
+	name     string
+	provider string
+	region   string
+	version  string
+	size     string
+	haType   string
+	tags     []Tag
+	primary  bool
+	password string
 
-	// phases are in order of time; the last that has begun holds.
+	// phases are in chronological order; the last that has begun holds.
 	phases []phase
 	// queued is a change that does not show yet, nil for none; see at.
 	queued *change
-	// boot is when the counters began to count, in the future while the service restarts.
-	boot time.Time
 
 	// parent is the id of the primary that a read replica follows, "" for a primary. No answer
-	// tells it.
+	// contains it.
 	parent string
 	// firstBackup is when the first backup is complete. It is zero for a read replica, whose
 	// backups are not known.
@@ -91,25 +90,21 @@ type service struct {
 	// backupsEnd is when backups began to fail, zero while they do not.
 	backupsEnd time.Time
 
+	// max_connections in pgConfig may be waiting for a restart; Server has the value in force.
 	pgConfig, bouncerConfig map[string]any
-	// maxConnections is the value in force; pgConfig may hold one that awaits a restart.
-	maxConnections int
 
-	profile *profile
-	filling filling
-	// freeDisk is how many bytes of the disk are free, whatever the profile says; 0 for none.
-	freeDisk float64
+	metrics.Server // what the values of metrics depend on
 }
 
-// change is of what upstream changes some time after it was asked to.
+// change is a change of size or haType, which upstream makes some time after the request.
 type change struct {
 	due          time.Time
 	size, haType string
 	downtime     time.Duration // if the size changes
 }
 
-// at returns the service as it is at t: with the change that was queued, once that is due. A
-// change of size is another machine, which starts with counters of its own.
+// at returns the service as of t: with the queued change, once that is due. A change of size
+// moves it to another machine, where the counters start at zero.
 func (v *service) at(t time.Time) *service {
 	if v.queued == nil || t.Before(v.queued.due) {
 		return v
@@ -120,11 +115,11 @@ func (v *service) at(t time.Time) *service {
 		return &w
 	}
 	w.size = c.size
-	w.spec, _ = machineOf(c.size)
+	w.Machine, _ = machineOf(c.size)
 	return w.restart(c.due, c.downtime)
 }
 
-// stateAt returns the state at t, stateGone when the service is no more.
+// stateAt returns the state at t, stateGone once the service is deleted.
 func (v *service) stateAt(t time.Time) string {
 	state := v.phases[0].state
 	for _, p := range v.phases[1:] {
@@ -149,9 +144,9 @@ func (v *service) hostname() string {
 			slug.WriteByte('-')
 		}
 	}
-	h := hash(v.key, "host")
+	h := seeded.Hash(v.Key, "host")
 	return fmt.Sprintf("%s-%08x.pg%s.c0.%s.%s.%s", strings.Trim(slug.String(), "-"),
-		uint32(h), base36(hash(h, "cell"), 24), v.region, v.provider, domain)
+		uint32(h), seeded.Base36(seeded.Hash(h, "cell"), 24), v.region, v.provider, domain)
 }
 
 func (v *service) connectionString() string {
@@ -162,25 +157,34 @@ func (v *service) snapshot(t time.Time) Service {
 	return Service{
 		ID: v.id, Name: v.name, Provider: v.provider, Region: v.region, PostgresVersion: v.version,
 		Size: v.size, HAType: v.haType, State: v.stateAt(t), StorageGiB: v.storageGiB(t),
-		Tags: slices.Clone(v.tags), IsPrimary: v.primary, CreatedAt: v.createdAt, Hostname: v.hostname(),
+		Tags: slices.Clone(v.tags), IsPrimary: v.primary, CreatedAt: v.CreatedAt, Hostname: v.hostname(),
 	}
 }
 
-// restart returns the service as it is when it restarts at now, for delay: counters begin
-// anew and configuration that waited for a restart comes into force.
+// storageGiB is the size of the disk as the API reports it.
+func (v *service) storageGiB(t time.Time) int {
+	limit, _ := v.Disk(t)
+	return int(limit / (1 << 30))
+}
+
+// newPassword returns a password that satisfies the API's rules.
+func newPassword(h uint64) string { return "v" + seeded.Base62(h, 18) + "Z7" }
+
+// restart returns the service with a restart at now that takes delay: counters are reset, and
+// settings that need a restart take effect.
 func (v service) restart(now time.Time, delay time.Duration) *service {
 	up := now.Add(delay)
 	v.phases = []phase{{now, stateRestarting}, {up, stateRunning}}
-	v.boot = up
-	v.maxConnections = maxConnections(v.pgConfig, v.spec)
+	v.Boot = up
+	v.MaxConnections = maxConnections(v.pgConfig, v.Machine)
 	return &v
 }
 
-// complete fills what follows from the rest of a new record.
+// complete fills in what a new record's other fields determine.
 func (v *service) complete() {
-	v.spec, _ = machineOf(v.size)
+	v.Machine, _ = machineOf(v.size)
 	if v.password == "" {
-		v.password = newPassword(hash(v.key, "password"))
+		v.password = newPassword(seeded.Hash(v.Key, "password"))
 	}
 	if v.pgConfig == nil {
 		v.pgConfig = map[string]any{}
@@ -188,16 +192,15 @@ func (v *service) complete() {
 	if v.bouncerConfig == nil {
 		v.bouncerConfig = map[string]any{}
 	}
-	v.maxConnections = maxConnections(v.pgConfig, v.spec)
-	v.profile = newProfile(v.key, v.region, v.primary)
+	v.MaxConnections = maxConnections(v.pgConfig, v.Machine)
+	v.Profile = metrics.NewProfile(v.Key, utcOffset(v.region), v.primary)
 }
 
-// maxConnections reads the setting as given, a number or a string. Where it is not set, what
-// is returned is this package's own choice of how many clients come: nothing tells the API's
-// default, and no answer says it.
-func maxConnections(pgConfig map[string]any, spec machine) int {
+// maxConnections returns the setting, given as a number or a string. The default is this
+// package's own choice: the API's is not documented, and no answer contains it.
+func maxConnections(pgConfig map[string]any, m metrics.Machine) int {
 	if n, err := strconv.Atoi(fmt.Sprint(pgConfig["max_connections"])); err == nil && n > 0 {
 		return n
 	}
-	return min(100*spec.cores, 1000)
+	return min(100*m.Cores, 1000)
 }

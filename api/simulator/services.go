@@ -6,48 +6,42 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
 const createdAtFormat = "2006-01-02T15:04:05-07:00"
 
-// serviceJSON is a service in a list; in one service's own answer it has more fields.
+// serviceJSON is a service in the list. The answer about a single service has more fields.
 type serviceJSON struct {
-	ID               string    `json:"id"`
-	Name             string    `json:"name"`
-	Provider         string    `json:"provider"`
-	Region           string    `json:"region"`
-	PostgresVersion  string    `json:"postgresVersion"`
-	Size             string    `json:"size"`
-	StorageSize      int       `json:"storageSize,omitempty"`
-	HAType           string    `json:"haType"`
-	Tags             []tagJSON `json:"tags"`
-	ConnectionString string    `json:"connectionString,omitempty"`
-	Username         string    `json:"username,omitempty"`
-	Password         string    `json:"password,omitempty"`
-	Hostname         string    `json:"hostname,omitempty"`
-	IsPrimary        bool      `json:"isPrimary"`
-	State            string    `json:"state"`
-	CreatedAt        string    `json:"createdAt"`
+	ID               string `json:"id"`
+	Name             string `json:"name"`
+	Provider         string `json:"provider"`
+	Region           string `json:"region"`
+	PostgresVersion  string `json:"postgresVersion"`
+	Size             string `json:"size"`
+	StorageSize      int    `json:"storageSize,omitempty"`
+	HAType           string `json:"haType"`
+	Tags             []Tag  `json:"tags"`
+	ConnectionString string `json:"connectionString,omitempty"`
+	Username         string `json:"username,omitempty"`
+	Password         string `json:"password,omitempty"`
+	Hostname         string `json:"hostname,omitempty"`
+	IsPrimary        bool   `json:"isPrimary"`
+	State            string `json:"state"`
+	CreatedAt        string `json:"createdAt"`
 
 	EarliestRestoreTime string `json:"earliestRestoreTime,omitempty"`
-}
-
-type tagJSON struct {
-	Key   string `json:"key"`
-	Value string `json:"value,omitempty"`
 }
 
 func (s *Simulator) listed(v *service, now time.Time) serviceJSON {
 	j := serviceJSON{
 		ID: v.id, Name: v.name, Provider: v.provider, Region: v.region, PostgresVersion: v.version, Size: v.size,
-		StorageSize: v.storageGiB(now), HAType: v.haType, Tags: make([]tagJSON, len(v.tags)),
-		IsPrimary: v.primary, State: v.stateAt(now), CreatedAt: v.createdAt.UTC().Format(createdAtFormat),
+		StorageSize: v.storageGiB(now), HAType: v.haType, Tags: append([]Tag{}, v.tags...),
+		IsPrimary: v.primary, State: v.stateAt(now), CreatedAt: v.CreatedAt.UTC().Format(createdAtFormat),
 	}
 	if s.config.OmitStorageSize {
 		j.StorageSize = 0
-	}
-	for i, t := range v.tags {
-		j.Tags[i] = tagJSON(t)
 	}
 	return j
 }
@@ -68,7 +62,7 @@ func (s *Simulator) listServices(c *call) (any, error) {
 	return list, nil
 }
 
-// service finds the service that the path names.
+// service returns the service in the path.
 func (s *Simulator) service(c *call) (*service, error) {
 	v, ok := s.fleet.get(strings.ToLower(c.id), c.now)
 	if !ok || v.stateAt(c.now) == stateGone || !c.key.sees(v.id) {
@@ -77,8 +71,8 @@ func (s *Simulator) service(c *call) (*service, error) {
 	return v, nil
 }
 
-// changeable finds the service that the path names, to be changed: one that is not on its way
-// out. The copy is the caller's, to be put in the fleet.
+// changeable returns a copy of the service in the path, for the caller to change and put, unless
+// it is being deleted.
 func (s *Simulator) changeable(c *call) (service, error) {
 	v, err := s.service(c)
 	if err != nil {
@@ -90,26 +84,27 @@ func (s *Simulator) changeable(c *call) (service, error) {
 	return *v, nil
 }
 
-// put makes a change known; see capture.
+// put adds a service to the fleet, or replaces it there; see capture.
 func (s *Simulator) put(c *call, v *service) {
 	s.capture(c.now)
 	s.fleet.put(v)
 }
 
-// add completes a service that a request creates, and puts it in the fleet.
+// add completes a service that a request creates, and adds it to the fleet. It goes through the
+// states until it is running.
 func (s *Simulator) add(c *call, v *service, states ...string) {
 	s.fleet.created++
-	v.key = hash(s.config.Seed, "created "+strconv.Itoa(s.fleet.created))
-	v.id, v.index = uuid(v.key), -1
-	v.createdAt = c.now.UTC().Truncate(time.Second)
-	v.boot = c.now.Add(s.config.CreateDelay)
+	v.Key = seeded.Hash(s.config.Seed, "created "+strconv.Itoa(s.fleet.created))
+	v.id, v.index = seeded.UUID(v.Key), -1
+	v.CreatedAt = c.now.UTC().Truncate(time.Second)
+	v.Boot = c.now.Add(s.config.CreateDelay)
 	v.phases = nil
 	for i, state := range states {
 		v.phases = append(v.phases, phase{c.now.Add(s.config.CreateDelay * time.Duration(i) / time.Duration(len(states))), state})
 	}
-	v.phases = append(v.phases, phase{v.boot, stateRunning})
+	v.phases = append(v.phases, phase{v.Boot, stateRunning})
 	if v.primary {
-		v.firstBackup = v.boot.Add(s.config.BackupDelay)
+		v.firstBackup = v.Boot.Add(s.config.BackupDelay)
 	}
 	v.complete()
 	s.put(c, v)
@@ -151,9 +146,9 @@ func (s *Simulator) getService(c *call) (any, error) {
 	return j, nil
 }
 
-// patchService applies a JSON merge patch (RFC 7396): what it does not name stays, a list is
-// replaced as a whole, and null empties the one field that can be empty. A change of size or
-// haType is queued, and the old values show until it is due.
+// patchService applies a JSON merge patch (RFC 7396): fields that it does not contain stay, a
+// list is replaced as a whole, and null empties tags, the only field that can be empty. A change
+// of size or haType is queued, and the old values show until it is due.
 func (s *Simulator) patchService(c *call) (any, error) {
 	v, err := s.changeable(c)
 	if err != nil {
@@ -190,8 +185,8 @@ func (s *Simulator) patchService(c *call) (any, error) {
 	return s.detailed(v.at(c.now), c.now), nil
 }
 
-// deleteService refuses a primary until its last replica is gone. That is upstream's way, and
-// no source says by which status and text.
+// deleteService refuses to delete a primary until its last replica is gone, as upstream does.
+// Status and text of the refusal are not documented.
 func (s *Simulator) deleteService(c *call) (any, error) {
 	found, err := s.service(c)
 	if err != nil {

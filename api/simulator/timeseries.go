@@ -3,30 +3,29 @@ package simulator
 import (
 	"strconv"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/metrics"
 )
 
 const maxTimePoints = 250
 
-type timeSeriesJSON struct {
-	Key         string           `json:"key"`
-	Name        string           `json:"name"`
-	Unit        string           `json:"unit"`
-	Description string           `json:"description"`
-	Series      []labelledPoints `json:"series"`
-}
-
-type labelledPoints struct {
-	Label      string      `json:"label"`
-	DataPoints []dataPoint `json:"dataPoints"`
-}
-
-type dataPoint struct {
-	Timestamp int64   `json:"timestamp"`
-	Value     float64 `json:"value"`
-}
-
-// timeSeries answers for charts, of a few metrics, from the same functions as the pages.
+// timeSeries answers with a few metrics over time, whose values are those of the metrics pages.
 func (s *Simulator) timeSeries(c *call) (any, error) {
+	type point struct {
+		Timestamp int64   `json:"timestamp"`
+		Value     float64 `json:"value"`
+	}
+	type series struct {
+		Label      string  `json:"label"`
+		DataPoints []point `json:"dataPoints"`
+	}
+	type metric struct {
+		Key         string   `json:"key"`
+		Name        string   `json:"name"`
+		Unit        string   `json:"unit"`
+		Description string   `json:"description"`
+		Series      []series `json:"series"`
+	}
 	v, err := s.service(c)
 	if err != nil {
 		return nil, err
@@ -50,44 +49,29 @@ func (s *Simulator) timeSeries(c *call) (any, error) {
 	if (window+bucket-1)/bucket > maxTimePoints {
 		return nil, badRequest("bucket_size_seconds must be at least %d for this window, for at most %d points", (window+maxTimePoints-1)/maxTimePoints, maxTimePoints)
 	}
-	points := func(value func(*[seriesPerService]float64) float64) []dataPoint {
-		all := []dataPoint{}
+	gauge := func(family string, i int) []point {
+		first, all := metrics.FirstValue(family), []point{}
 		for at := from; at.Before(to) && !at.After(c.now); at = at.Add(time.Duration(bucket) * time.Second) {
-			if at.Before(v.boot) || !v.running(at) {
+			if at.Before(v.Boot) || !v.running(at) {
 				continue
 			}
-			var values [seriesPerService]float64
-			v.values(at, &values)
-			all = append(all, dataPoint{at.Unix(), value(&values)})
+			var values [metrics.SeriesPerService]float64
+			v.Values(at, &values)
+			all = append(all, point{at.Unix(), values[first+i]})
 		}
 		return all
 	}
-	gauge := func(family string, i int) []dataPoint {
-		return points(func(values *[seriesPerService]float64) float64 { return values[firstValue(family)+i] })
-	}
-	connections := []labelledPoints{}
+	connections := []series{}
 	for i, state := range []string{"active", "idle", "idle in transaction"} {
-		connections = append(connections, labelledPoints{state, gauge("PostgresServer_ActiveConnections", i)})
+		connections = append(connections, series{state, gauge("PostgresServer_ActiveConnections", i)})
 	}
-	single := func(family string) []labelledPoints { return []labelledPoints{{"", gauge(family, 0)}} }
+	single := func(family string) []series { return []series{{"", gauge(family, 0)}} }
 	return struct {
-		Metrics []timeSeriesJSON `json:"metrics"`
-	}{[]timeSeriesJSON{
+		Metrics []metric `json:"metrics"`
+	}{[]metric{
 		{"memory_usage", "Memory usage", "%", "Share of the memory in use.", single("PostgresServer_MemoryUsedPercent")},
 		{"disk_usage", "Disk usage", "%", "Share of the storage in use.", single("PostgresServer_FilesystemUsedPercent")},
 		{"connection_count", "Connections", "count", "Connections by state.", connections},
 		{"cache_hit_ratio", "Cache hit ratio", "%", "Share of blocks that were found in the cache.", single("PostgresServer_CacheHitRatio")},
 	}}, nil
-}
-
-// firstValue is where the values of a family begin in what (*service).values writes.
-func firstValue(name string) int {
-	next := 0
-	for _, f := range families() {
-		if f.name == name {
-			break
-		}
-		next += f.series()
-	}
-	return next
 }

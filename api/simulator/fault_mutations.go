@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// MalformedLine puts a line that breaks off into a metrics page, after its first sample.
+// MalformedLine adds an incomplete line to a metrics page, after its first sample.
 func MalformedLine(page []byte) []byte {
 	return afterFirstSample(page, func(string) string { return `PostgresServer_CPUCores{clickhouse_org="br` })
 }
@@ -18,8 +18,8 @@ func DuplicateSeries(page []byte) []byte {
 	return afterFirstSample(page, func(line string) string { return line[:strings.LastIndexByte(line, ' ')] + " 7" })
 }
 
-// SecondType announces the first family of a metrics page again, in the midst of its samples and
-// differently.
+// SecondType adds a second, different HELP and TYPE for the first family of a metrics page, among
+// its samples.
 func SecondType(page []byte) []byte {
 	return afterFirstSample(page, func(line string) string {
 		name, _, _ := strings.Cut(line, "{")
@@ -27,7 +27,7 @@ func SecondType(page []byte) []byte {
 	})
 }
 
-// afterFirstSample inserts a line that is made of the first sample.
+// afterFirstSample inserts a line made from the first sample.
 func afterFirstSample(page []byte, insert func(line string) string) []byte {
 	lines := splitLines(page)
 	i := slices.IndexFunc(lines, isSample)
@@ -37,7 +37,7 @@ func afterFirstSample(page []byte, insert func(line string) string) []byte {
 	return joinLines(slices.Insert(lines, i+1, insert(lines[i])))
 }
 
-// InterleavedFamilies orders the samples of a metrics page by service rather than by family.
+// InterleavedFamilies sorts the samples of a metrics page by service instead of by family.
 func InterleavedFamilies(page []byte) []byte {
 	var comments, samples []string
 	for _, line := range splitLines(page) {
@@ -53,20 +53,20 @@ func InterleavedFamilies(page []byte) []byte {
 	return joinLines(append(comments, samples...))
 }
 
-// InvalidUTF8 puts bytes that are no UTF-8 into the first label value of a metrics page.
+// InvalidUTF8 adds bytes that are not UTF-8 to the first service name of a metrics page.
 func InvalidUTF8(page []byte) []byte {
 	return bytes.Replace(page, []byte(`postgres_service_name="`), []byte("postgres_service_name=\"\xff\xfe"), 1)
 }
 
-// HugeLabel returns a mutation that gives the first sample of a metrics page a label of n bytes.
+// HugeLabel returns a mutation that adds a label of n bytes to the first sample of a metrics page.
 func HugeLabel(n int) func([]byte) []byte {
 	return func(page []byte) []byte {
 		return bytes.Replace(page, []byte("} "), []byte(`,zz_huge="`+strings.Repeat("x", n)+`"} `), 1)
 	}
 }
 
-// ManySeries returns a mutation that adds a family of n series to a metrics page, all of its
-// first service.
+// ManySeries returns a mutation that adds a family of n series to a metrics page, all of them of
+// its first service.
 func ManySeries(n int) func([]byte) []byte {
 	return func(page []byte) []byte {
 		id := labelOf(string(page[:min(len(page), 1<<10)]), "postgres_service")
@@ -79,8 +79,8 @@ func ManySeries(n int) func([]byte) []byte {
 	}
 }
 
-// ReservedFamilies adds families to a metrics page whose names others think are theirs: those
-// that a scraper, an exporter and its runtime make themselves.
+// ReservedFamilies adds families to a metrics page whose names belong to others: to Prometheus,
+// the Go runtime and the exporter.
 func ReservedFamilies(page []byte) []byte {
 	ids := identity(page)
 	var b strings.Builder
@@ -90,13 +90,13 @@ func ReservedFamilies(page []byte) []byte {
 	return append(slices.Clone(page), b.String()...)
 }
 
-// LabelClash gives every sample of a metrics page labels that its reader may want to add itself.
+// LabelClash adds labels to every sample of a metrics page that its reader may want to add itself.
 func LabelClash(page []byte) []byte {
 	return bytes.ReplaceAll(page, []byte(`",postgres_service_name="`), []byte(`",postgres_region="upstream",postgres_state="upstream",postgres_service_name="`))
 }
 
-// FutureFamilies adds what a metrics page never had but may: a histogram, a summary, an untyped
-// family, one without any announcement, special values, escapes, names beyond ASCII, and
+// FutureFamilies adds what metrics pages do not have yet but may: a histogram, a summary, an
+// untyped family, one without HELP and TYPE, special values, escapes, names beyond ASCII, and
 // timestamps.
 func FutureFamilies(page []byte) []byte {
 	return append(slices.Clone(page), strings.ReplaceAll(`
@@ -144,8 +144,8 @@ func identity(page []byte) string {
 	return label("clickhouse_org") + "," + label("postgres_service") + "," + label("postgres_service_name")
 }
 
-// labelOf returns the value of a label where text first has it, escaped as it is there. It is
-// good enough for pages of this package.
+// labelOf returns the value of the first label of that name in text, still escaped. It is good
+// enough for this package's pages.
 func labelOf(text, name string) string {
 	_, after, _ := strings.Cut(text, name+`="`)
 	value, _, _ := strings.Cut(after, `"`)

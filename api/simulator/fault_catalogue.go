@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Status returns a fault that answers an error code.
+// Status returns a fault that answers with a status code.
 func Status(code int) Fault {
 	return Fault{Name: "status " + strconv.Itoa(code), Status: code}
 }
 
-// TooManyRequests returns a fault that answers 429 with the values given of X-RateLimit-Reset
-// and Retry-After, each left out when empty.
+// TooManyRequests returns a fault that answers 429 with the given X-RateLimit-Reset and
+// Retry-After, each left out when empty.
 func TooManyRequests(reset, retryAfter string) Fault {
 	f := Status(http.StatusTooManyRequests)
 	f.Header = http.Header{}
@@ -29,23 +29,22 @@ func TooManyRequests(reset, retryAfter string) Fault {
 	return f
 }
 
-// HTML returns a fault that answers 200 with a page for humans, as a gateway or a captive
-// portal does.
+// HTML returns a fault that answers 200 with a web page, as a gateway or a captive portal does.
 func HTML() Fault {
 	return Fault{Name: "HTML", Header: contentType("text/html; charset=utf-8"), Mutate: replaceBy(
 		"<!DOCTYPE html>\n<html><head><title>Be right back</title></head><body><h1>Maintenance</h1></body></html>\n",
 	)}
 }
 
-// JSON returns a fault that answers 200 with an envelope of no known kind.
+// JSON returns a fault that answers 200 with JSON that is not the API's envelope.
 func JSON() Fault {
 	return Fault{Name: "JSON", Header: contentType("application/json"), Mutate: replaceBy(`{"ok":true}` + "\n")}
 }
 
-// EmptyBody returns a fault that answers 200 and nothing else.
+// EmptyBody returns a fault that answers 200 with an empty body.
 func EmptyBody() Fault { return Fault{Name: "empty body", Mutate: replaceBy("")} }
 
-// EmptyList returns a fault by which a list is empty and all is well otherwise.
+// EmptyList returns a fault that empties lists, in answers that are otherwise valid.
 func EmptyList() Fault {
 	return Fault{
 		Name: "empty list", Endpoints: []string{endpointServices, endpointOrganizations},
@@ -55,13 +54,13 @@ func EmptyList() Fault {
 
 var resultPattern = regexp.MustCompile(`(?s)^\{"result":\[.*\],"requestId"`)
 
-// WrongContentType returns a fault that labels its answer as something else.
+// WrongContentType returns a fault that changes the Content-Type only.
 func WrongContentType(mediaType string) Fault {
 	return Fault{Name: "wrong Content-Type", Header: contentType(mediaType)}
 }
 
-// TruncatedGzip returns a fault by which a compressed body ends half way, and the connection
-// does not tell.
+// TruncatedGzip returns a fault that cuts a compressed body in half, without an error from the
+// connection.
 func TruncatedGzip() Fault {
 	return Fault{Name: "truncated gzip", Encode: func(body []byte) ([]byte, string) {
 		b := compress(body)
@@ -69,8 +68,8 @@ func TruncatedGzip() Fault {
 	}}
 }
 
-// GzipBomb returns a fault whose body is small on the wire, and of size bytes, rounded up to a
-// MiB, when it is unpacked. All of it is a valid page of comments.
+// GzipBomb returns a fault whose body is small on the wire and has size bytes, rounded up to a
+// MiB, when decompressed. It is a valid page of comments.
 func GzipBomb(size int) Fault {
 	return Fault{Name: "gzip bomb", Encode: func([]byte) ([]byte, string) {
 		const block = 1 << 20
@@ -85,8 +84,8 @@ func replaceBy(body string) func([]byte) []byte {
 	return func([]byte) []byte { return []byte(body) }
 }
 
-// Catalogue returns one of each kind of fault, each with a name of its own, for tests that try
-// them all. They are meant for pages of metrics, but for those that name other endpoints.
+// Catalogue returns one fault of each kind, each with its own name, for tests that try them all.
+// They are meant for metrics pages, except those that name other endpoints.
 func Catalogue() []Fault {
 	mutation := func(name string, mutate func([]byte) []byte) Fault { return Fault{Name: name, Mutate: mutate} }
 	all := []Fault{

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -36,7 +35,7 @@ var (
 	quantityPattern  = regexp.MustCompile(`^(-?[0-9]+(?:\.[0-9]+)?)(B|kB|MB|GB|TB|us|ms|s|min|m|h|d)?$`)
 )
 
-// Choices, each with the names that it may have.
+// Values for document.choice.
 const (
 	providers = aws + ", " + gcp
 	versions  = "18, 17"
@@ -44,52 +43,8 @@ const (
 	commands  = "restart, promote, switchover"
 )
 
-// A setting is a parameter of Postgres that may be set.
-type setting struct {
-	values  string // those allowed, as choices are written; none for a number, with or without a unit
-	minimum float64
-	whole   bool // a number without fraction
-	restart bool // in force only after a restart
-}
-
-// settingOf returns what is known of a parameter, false for one that the API does not allow.
-func settingOf(name string) (setting, bool) {
-	switch name {
-	case "max_connections", "autovacuum_max_workers":
-		return setting{minimum: 1, whole: true, restart: true}, true
-	case "max_worker_processes":
-		return setting{whole: true, restart: true}, true
-	case "default_transaction_isolation":
-		return setting{values: "read committed, repeatable read, serializable"}, true
-	case "ssl_min_protocol_version":
-		return setting{values: "TLSv1, TLSv1.1, TLSv1.2, TLSv1.3"}, true
-	case "wal_compression":
-		return setting{values: "off, on, lz4, zstd"}, true
-	case "random_page_cost", "autovacuum_vacuum_scale_factor", "autovacuum_analyze_scale_factor",
-		"autovacuum_vacuum_insert_scale_factor", "autovacuum_vacuum_cost_delay":
-		return setting{}, true
-	case "autovacuum_naptime", "autovacuum_vacuum_cost_limit":
-		return setting{minimum: 1, whole: true}, true
-	case "effective_cache_size":
-		return setting{minimum: 8, whole: true}, true
-	case "maintenance_work_mem", "work_mem":
-		return setting{minimum: 64, whole: true}, true
-	case "autovacuum_work_mem":
-		return setting{minimum: 1024, whole: true}, true
-	case "min_wal_size", "max_wal_size":
-		return setting{minimum: 32768, whole: true}, true
-	case "effective_io_concurrency", "max_parallel_workers", "max_parallel_workers_per_gather",
-		"max_parallel_maintenance_workers", "statement_timeout", "lock_timeout", "idle_session_timeout",
-		"idle_in_transaction_session_timeout", "transaction_timeout", "wal_sender_timeout", "wal_keep_size",
-		"max_slot_wal_keep_size":
-		return setting{whole: true}, true
-	default:
-		return setting{}, false
-	}
-}
-
-// A document is the JSON object of a request's body, read field by field. The first thing
-// that is wrong with it is kept in err, as a sentence that names the field.
+// A document is the JSON object in the body of a request, read field by field. err is the first
+// thing that is wrong with it, and names the field.
 type document struct {
 	fields map[string]json.RawMessage
 	err    error
@@ -151,8 +106,8 @@ func (d *document) text(name string) string {
 	return *v
 }
 
-// choice reads one of some values, which a comma and a space separate, or returns otherwise when
-// the field is absent.
+// choice reads one of several values, which are separated by a comma and a space. It returns
+// otherwise if the field is absent.
 func (d *document) choice(name, otherwise, values string) string {
 	if !d.has(name) {
 		return otherwise
@@ -178,7 +133,7 @@ func (d *document) name() string {
 	return v
 }
 
-// region reads a region. Those of aws are known; one of gcp only looks like one.
+// region reads a region. Those of aws are known; for gcp, only the form is checked.
 func (d *document) region(provider string) string {
 	if provider != gcp {
 		return d.choice("region", "", regions)
@@ -202,7 +157,7 @@ func (d *document) size(provider string) string {
 	return v
 }
 
-// tags reads the list of tags; null, as JSON merge patch has it, is none.
+// tags reads the list of tags; null, as in a JSON merge patch, empties it.
 func (d *document) tags() []Tag {
 	if !d.has("tags") {
 		return nil
@@ -252,7 +207,7 @@ func (d *document) time(name string) time.Time {
 	return t
 }
 
-// object reads a map of settings. Numbers keep the form in which they came.
+// object reads a map of settings. Numbers keep the form in which they were sent.
 func (d *document) object(name string) map[string]any {
 	if !d.has(name) {
 		return nil
@@ -284,38 +239,6 @@ func (d *document) pgConfig(patch bool) map[string]any {
 	return config
 }
 
-func (s setting) check(value any) error {
-	if s.values != "" {
-		if v, ok := value.(string); !ok || !slices.Contains(strings.Split(s.values, ", "), v) {
-			return fmt.Errorf("must be one of %s", s.values)
-		}
-		return nil
-	}
-	switch v := value.(type) {
-	case string:
-		m := quantityPattern.FindStringSubmatch(v)
-		if m == nil {
-			return fmt.Errorf("must be a number, with or without a unit, and is %.64q", v)
-		}
-		// A value with a unit is not compared: the minimum is in the parameter's own unit. -1
-		// means no limit.
-		if n, _ := strconv.ParseFloat(m[1], 64); m[2] == "" && n < s.minimum && v != "-1" {
-			return fmt.Errorf("must be at least %v", s.minimum)
-		}
-	case json.Number:
-		n, err := v.Float64()
-		if err != nil || s.whole && n != math.Trunc(n) {
-			return fmt.Errorf("must be a whole number, and is %.64s", v)
-		}
-		if n < s.minimum {
-			return fmt.Errorf("must be at least %v", s.minimum)
-		}
-	default:
-		return errors.New("must be a string or a number")
-	}
-	return nil
-}
-
 // bouncerConfig reads settings of PgBouncer, all of which are strings.
 func (d *document) bouncerConfig(patch bool) map[string]any {
 	config := d.object("pgBouncerConfig")
@@ -334,8 +257,7 @@ func (d *document) bouncerConfig(patch bool) map[string]any {
 	return config
 }
 
-// initialConfig reads the settings of a new service. A map may be absent, and must not be
-// empty then.
+// initialConfig reads the settings of a new service. A map may be absent, but not empty.
 func (d *document) initialConfig() (postgres, bouncer map[string]any) {
 	postgres, bouncer = d.pgConfig(false), d.bouncerConfig(false)
 	if d.has("pgConfig") && len(postgres) == 0 {
@@ -347,7 +269,7 @@ func (d *document) initialConfig() (postgres, bouncer map[string]any) {
 	return postgres, bouncer
 }
 
-// password reads a password. No message repeats it.
+// password reads a password. No error contains it.
 func (d *document) password() string {
 	v := d.text("password")
 	if !d.has("password") {

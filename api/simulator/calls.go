@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator/internal/seeded"
 )
 
 const (
@@ -30,7 +32,7 @@ type call struct {
 	body           []byte
 }
 
-// receive reads a request. It holds no lock, for a body may be slow to come.
+// receive reads a request. It holds no lock, because the body may be slow.
 func (s *Simulator) receive(w http.ResponseWriter, r *http.Request) *call {
 	c := &call{Request: r}
 	c.route = s.match(c)
@@ -41,14 +43,14 @@ func (s *Simulator) receive(w http.ResponseWriter, r *http.Request) *call {
 	return c
 }
 
-// answer decides on a call, and which fault applies to it. The order is that of a gateway in
-// front of a service: who asks, how often, and then what.
+// answer returns the answer to a call, and the fault that applies to it. As in a gateway in front
+// of a service, the key is checked first, then the rate limit, then the request.
 func (s *Simulator) answer(c *call) (answer, *fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.now = s.config.Now()
 	s.requestIDs++
-	c.requestID = requestID(hash(s.config.Seed, "request "+strconv.FormatUint(s.requestIDs, 10)))
+	c.requestID = requestID(seeded.Hash(s.config.Seed, "request "+strconv.FormatUint(s.requestIDs, 10)))
 
 	a, err := answer{}, s.admit(c)
 	var f *fault
@@ -77,7 +79,7 @@ func (s *Simulator) answer(c *call) (answer, *fault) {
 	return a, f
 }
 
-// admit checks who asks and how often. A request without a valid key counts for no limit.
+// admit checks the key and its rate limit. A request without a valid key counts towards no limit.
 func (s *Simulator) admit(c *call) error {
 	id, secret, ok := c.BasicAuth()
 	key, known := s.keys[id]
@@ -95,7 +97,7 @@ func (s *Simulator) admit(c *call) error {
 }
 
 func tooManyRequests(limit int, window, wait time.Duration) error {
-	// Rounded up: who waits that long is not refused again.
+	// Rounded up, so that a client that waits that long is not refused again.
 	reset := (wait + time.Millisecond - 1).Truncate(time.Millisecond).Seconds()
 	return &refusal{
 		status:  http.StatusTooManyRequests,
@@ -162,7 +164,7 @@ func (c *call) checkBody() error {
 	return badRequest("Content-Type must be application/json")
 }
 
-// number reads a whole number of the query.
+// number reads a whole number from the query.
 func (c *call) number(name string, otherwise, least, most int) (int, error) {
 	given := c.URL.Query().Get(name)
 	if given == "" {
