@@ -250,20 +250,25 @@ func (e Endpoint) path(ids ...string) (string, error) {
 	return fmt.Sprintf(formats[e], segments...), nil
 }
 
+// accept returns the media type of the endpoint's answers.
+func (e Endpoint) accept() string {
+	if e == EndpointOrganizationMetrics || e == EndpointServiceMetrics {
+		return "text/plain"
+	}
+	return "application/json"
+}
+
 // get makes a call that is answered in JSON.
 func get[T any](ctx context.Context, c *Client, endpoint Endpoint, ids []string, decode func([]byte) (T, error)) (T, error) {
 	var result T
-	err := c.call(ctx, endpoint, ids, "application/json", func(a *response) *Error {
+	err := c.call(ctx, endpoint, ids, func(a *response) *Error {
 		if looksLikeHTML(a) {
 			return &Error{Kind: KindContentType}
 		}
 		v, err := decode(a.body)
 		if err != nil {
 			e := &Error{Kind: KindDecode, Err: err}
-			var envelope envelope
-			if json.Unmarshal(a.body, &envelope) == nil {
-				e.Message, e.RequestID = string(envelope.Error), string(envelope.RequestID)
-			}
+			e.quote(a.body)
 			return e
 		}
 		result = v
@@ -275,7 +280,7 @@ func get[T any](ctx context.Context, c *Client, endpoint Endpoint, ids []string,
 // page makes a call that is answered in an exposition format.
 func (c *Client) page(ctx context.Context, endpoint Endpoint, ids ...string) (*Page, error) {
 	var page *Page
-	err := c.call(ctx, endpoint, ids, "text/plain", func(a *response) *Error {
+	err := c.call(ctx, endpoint, ids, func(a *response) *Error {
 		contentType := a.header.Get("Content-Type")
 		if contentType == "" {
 			contentType = "text/plain"
@@ -287,10 +292,7 @@ func (c *Client) page(ctx context.Context, endpoint Endpoint, ids ...string) (*P
 			return &Error{Kind: KindContentType, what: "HTML from a gateway or proxy instead of metrics"}
 		case looksLikeJSON(a.body):
 			e := &Error{Kind: KindContentType, what: "JSON instead of metrics"}
-			var envelope envelope
-			if json.Unmarshal(a.body, &envelope) == nil {
-				e.Message, e.RequestID = string(envelope.Error), string(envelope.RequestID)
-			}
+			e.quote(a.body)
 			return e
 		case !isText:
 			return &Error{Kind: KindContentType, what: fmt.Sprintf("content type %q instead of metrics", contentType)}
@@ -330,16 +332,9 @@ type response struct {
 	receivedAt time.Time // when the header came
 }
 
-// request is what the attempts of a call have in common.
-type request struct {
-	endpoint Endpoint
-	accept   string
-	decode   func(*response) *Error // of a status of 200; keeps the result if it is good
-}
-
 // call makes a call, and adds advice to its error.
-func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*response) *Error) error {
-	failure := c.attempts(ctx, endpoint, ids, accept, decode)
+func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, decode func(*response) *Error) error {
+	failure := c.attempts(ctx, endpoint, ids, decode)
 	if failure == nil {
 		return nil
 	}
@@ -349,8 +344,9 @@ func (c *Client) call(ctx context.Context, endpoint Endpoint, ids []string, acce
 	return failure
 }
 
-// attempts makes a call: attempts, with what comes between them. Its errors are its own.
-func (c *Client) attempts(ctx context.Context, endpoint Endpoint, ids []string, accept string, decode func(*response) *Error) *Error {
+// attempts makes a call: attempts, with what comes between them. decode gets a response
+// of status 200, and keeps the result if it is good. The errors are the caller's own.
+func (c *Client) attempts(ctx context.Context, endpoint Endpoint, ids []string, decode func(*response) *Error) *Error {
 	path, err := endpoint.path(ids...)
 	if err != nil {
 		return asError(err, endpoint, KindBadRequest)
@@ -359,17 +355,13 @@ func (c *Client) attempts(ctx context.Context, endpoint Endpoint, ids []string, 
 	if err != nil {
 		return asError(err, endpoint, KindBadRequest)
 	}
-	var (
-		r       = request{endpoint: endpoint, accept: accept, decode: decode}
-		retries = 0
-		renewed = false
-	)
+	retries, renewed := 0, false
 	for {
 		creds, err := c.credentials.Credentials()
 		if err != nil {
 			return asError(err, endpoint, KindCredentials)
 		}
-		failure := c.attempt(ctx, r, target, creds)
+		failure := c.attempt(ctx, endpoint, target, creds, decode)
 		if failure == nil {
 			return nil
 		}

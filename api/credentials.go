@@ -54,12 +54,7 @@ func (u *uncached) Invalidate() {}
 // white space around it. An empty or malformed pair is reported by Credentials,
 // as an [*Error] of kind [KindCredentials].
 func StaticCredentials(keyID, secret string) CredentialsSource {
-	return &uncached{func() (Credentials, error) {
-		return newCredentials(
-			keyPart{"API key id", "", keyID},
-			keyPart{"API key secret", "", secret},
-		)
-	}}
+	return &uncached{func() (Credentials, error) { return newCredentials(keyID, "", secret, "") }}
 }
 
 // FileCredentials returns a source that reads the pair from two files, less the
@@ -69,62 +64,76 @@ func StaticCredentials(keyID, secret string) CredentialsSource {
 // is reported by Credentials as an [*Error] of kind [KindCredentials].
 func FileCredentials(keyIDFile, secretFile string) CredentialsSource {
 	return &uncached{func() (Credentials, error) {
-		id, err := readKeyFile("API key id", keyIDFile)
+		id, err := readKeyFile(keyIDName, keyIDFile)
 		if err != nil {
 			return Credentials{}, err
 		}
-		secret, err := readKeyFile("API key secret", secretFile)
+		secret, err := readKeyFile(keySecretName, secretFile)
 		if err != nil {
 			return Credentials{}, err
 		}
-		return newCredentials(id, secret)
+		return newCredentials(id, keyIDFile, secret, secretFile)
 	}}
 }
 
-// keyPart is a half of the pair: what it is called, its file if it has one, its text.
-type keyPart struct{ name, source, text string }
+// What the halves of a key are called.
+const (
+	keyIDName     = "API key id"
+	keySecretName = "API key secret"
+)
 
-func newCredentials(id, secret keyPart) (Credentials, error) {
-	for _, part := range []*keyPart{&id, &secret} {
-		part.text = strings.TrimSpace(part.text)
-		switch {
-		case part.text == "":
-			return Credentials{}, part.fault("is empty", "put the "+part.name+" there", nil)
-		case strings.ContainsFunc(part.text, func(r rune) bool { return r <= ' ' || r > '~' }):
-			return Credentials{}, part.fault("contains a space, line break or other character that no key has",
-				"put the "+part.name+" there and nothing else", nil)
-		case strings.ContainsAny(part.text[:1]+part.text[len(part.text)-1:], `"'`):
-			return Credentials{}, part.fault("is in quotes", "leave them out, since they become part of it", nil)
-		case len(part.text) > maxKeyFileBytes:
-			return Credentials{}, part.fault("is too long for a key", "put the "+part.name+" there and nothing else", nil)
-		}
+// newCredentials makes a pair of what was found, in files if they are named.
+func newCredentials(id, idFile, secret, secretFile string) (Credentials, error) {
+	id, err := checkKey(keyIDName, idFile, id)
+	if err != nil {
+		return Credentials{}, err
 	}
-	if strings.Contains(id.text, ":") {
+	if strings.Contains(id, ":") {
 		// Basic auth ends the user name at the first colon.
-		return Credentials{}, id.fault("contains a colon, which no key id has",
+		return Credentials{}, keyError(keyIDName, idFile, "contains a colon, which no key id has",
 			"put the API key id there, without the secret", nil)
 	}
-	return Credentials{KeyID: id.text, KeySecret: secret.text}, nil
+	if secret, err = checkKey(keySecretName, secretFile, secret); err != nil {
+		return Credentials{}, err
+	}
+	return Credentials{KeyID: id, KeySecret: secret}, nil
 }
 
-func (p keyPart) fault(what, remedy string, err error) error {
-	name := p.name
-	if p.source != "" {
-		name += " (" + p.source + ")"
+// checkKey returns a half of a key without the white space around it.
+func checkKey(name, file, text string) (string, error) {
+	text = strings.TrimSpace(text)
+	what, remedy := "", "put the "+name+" there and nothing else"
+	switch {
+	case text == "":
+		what, remedy = "is empty", "put the "+name+" there"
+	case strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }):
+		what = "contains a space, line break or other character that no key has"
+	case strings.ContainsAny(text[:1]+text[len(text)-1:], `"'`):
+		what, remedy = "is in quotes", "leave them out, since they become part of it"
+	case len(text) > maxKeyFileBytes:
+		what = "is too long for a key"
+	default:
+		return text, nil
+	}
+	return "", keyError(name, file, what, remedy, nil)
+}
+
+// keyError is about a half of a key, which is in a file if one is named.
+func keyError(name, file, what, remedy string, err error) error {
+	if file != "" {
+		name += " (" + file + ")"
 	}
 	return &Error{Kind: KindCredentials, Err: err, what: name + " " + what, remedy: remedy}
 }
 
-func readKeyFile(name, path string) (keyPart, error) {
-	part := keyPart{name: name, source: path}
+func readKeyFile(name, path string) (string, error) {
 	if path == "" {
-		part.source = "no file named"
-		return part, part.fault("is not given", "name its file", nil)
+		return "", keyError(name, "no file named", "is not given", "name its file", nil)
 	}
 	// Opening a pipe would block for as long as nobody writes to it.
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		return part, part.fault("is not a regular file", "check the path", nil)
+		return "", keyError(name, path, "is not a regular file", "check the path", nil)
 	}
 	var content []byte
 	if err == nil {
@@ -132,14 +141,13 @@ func readKeyFile(name, path string) (keyPart, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return part, part.fault("does not exist", "check the path, or create the file", err)
+		return "", keyError(name, path, "does not exist", "check the path, or create the file", err)
 	case errors.Is(err, fs.ErrPermission):
-		return part, part.fault("is not readable", "give the user that the exporter runs as the right to read it", err)
+		return "", keyError(name, path, "is not readable", "give the user that the exporter runs as the right to read it", err)
 	case err != nil:
-		return part, part.fault("cannot be read", "check the path", err)
+		return "", keyError(name, path, "cannot be read", "check the path", err)
 	}
-	part.text = string(content)
-	return part, nil
+	return string(content), nil
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -148,6 +156,6 @@ func readBounded(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	// One more than allowed and white space to spare: newCredentials refuses it.
+	// One more than allowed and white space to spare: checkKey refuses it.
 	return io.ReadAll(io.LimitReader(f, 2*maxKeyFileBytes))
 }

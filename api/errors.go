@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -248,11 +247,8 @@ func statusKind(status int) ErrorKind {
 // statusError describes an answer whose status is not 200.
 func statusError(a *response) *Error {
 	e := &Error{Kind: statusKind(a.status), StatusCode: a.status}
-	var envelope envelope
 	switch {
-	case json.Unmarshal(a.body, &envelope) == nil:
-		e.Message = string(envelope.Error)
-		e.RequestID = string(envelope.RequestID)
+	case e.quote(a.body):
 	case looksLikeHTML(a):
 		e.html = true
 	default:
@@ -262,6 +258,20 @@ func statusError(a *response) *Error {
 		e.RequestID = a.header.Get("X-Request-Id")
 	}
 	return e
+}
+
+// quote takes upstream's own words from a body, and tells whether it is of upstream's form.
+func (e *Error) quote(body []byte) bool {
+	envelope, err := parseObject(body)
+	if err != nil {
+		return false
+	}
+	message, id := envelope.text("error"), envelope.text("requestId")
+	if envelope.err != nil {
+		return false
+	}
+	e.Message, e.RequestID = message, id
+	return true
 }
 
 // transportError describes why a request to target got no answer, or an answer

@@ -13,14 +13,14 @@ import (
 )
 
 // attempt sends the request and follows redirects that stay with the host.
-func (c *Client) attempt(ctx context.Context, r request, target *url.URL, creds Credentials) *Error {
+func (c *Client) attempt(ctx context.Context, endpoint Endpoint, target *url.URL, creds Credentials, decode func(*response) *Error) *Error {
 	for hops := 0; ; hops++ {
-		if err := c.wait(ctx, r.endpoint); err != nil {
+		if err := c.wait(ctx, endpoint); err != nil {
 			e := contextError(ctx)
-			e.Endpoint = r.endpoint
+			e.Endpoint = endpoint
 			return e
 		}
-		next, failure := c.exchange(ctx, r, target, creds, hops)
+		next, failure := c.exchange(ctx, endpoint, target, creds, hops, decode)
 		if failure != nil || next == nil {
 			return failure
 		}
@@ -37,17 +37,17 @@ func (c *Client) wait(ctx context.Context, endpoint Endpoint) error {
 
 // exchange sends one request, for which there is a slot, and handles its answer.
 // It returns the next address if that is a redirect.
-func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds Credentials, hops int) (next *url.URL, failure *Error) {
+func (c *Client) exchange(ctx context.Context, endpoint Endpoint, target *url.URL, creds Credentials, hops int, decode func(*response) *Error) (next *url.URL, failure *Error) {
 	started := time.Now()
 	code := 0
 	done := func(e *Error) *Error {
 		if e == nil {
-			c.hooks.RequestDone(r.endpoint, code, nil, time.Since(started))
+			c.hooks.RequestDone(endpoint, code, nil, time.Since(started))
 			return nil
 		}
-		e.Endpoint, e.StatusCode = r.endpoint, code
+		e.Endpoint, e.StatusCode = endpoint, code
 		e.bound(creds)
-		c.hooks.RequestDone(r.endpoint, code, e, time.Since(started))
+		c.hooks.RequestDone(endpoint, code, e, time.Since(started))
 		return e
 	}
 
@@ -64,7 +64,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 				return
 			}
 			_ = done(&Error{Kind: KindCut, what: "idle connection to " + target.Host + " was closed"})
-			if err := c.wait(limited, r.endpoint); err != nil {
+			if err := c.wait(limited, endpoint); err != nil {
 				_ = info.Conn.Close() // nothing may be sent on it without a slot
 			}
 			started = time.Now()
@@ -74,7 +74,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 	if err != nil {
 		return nil, done(&Error{Kind: KindBadRequest, Err: err})
 	}
-	req.Header.Set("Accept", r.accept)
+	req.Header.Set("Accept", endpoint.accept())
 	req.Header.Set("User-Agent", c.userAgent)
 	req.SetBasicAuth(creds.KeyID, creds.KeySecret)
 
@@ -107,7 +107,7 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 		var err error
 		if resp.ContentLength <= c.maxBytes {
 			body := &gate{Reader: resp.Body, ctx: limited, slot: c.large}
-			a.body, err = readAtMost(body, c.expectedSize(r.endpoint, resp.ContentLength), c.maxBytes)
+			a.body, err = readAtMost(body, c.expectedSize(endpoint, resp.ContentLength), c.maxBytes)
 			body.close()
 		}
 		switch {
@@ -117,8 +117,8 @@ func (c *Client) exchange(ctx context.Context, r request, target *url.URL, creds
 			return nil, done(transportError(ctx, err, target, true, c.timeout))
 		}
 		a.complete = framed(resp) || resp.Uncompressed && len(a.body) > 0 // gzip's trailer came
-		c.sizes.Store(r.endpoint, int64(len(a.body)))
-		return nil, done(r.decode(a))
+		c.sizes.Store(endpoint, int64(len(a.body)))
+		return nil, done(decode(a))
 	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
 		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
 		next, failure := redirect(target, resp.Header.Get("Location"), hops)

@@ -100,30 +100,31 @@ func TestDecodeErrors(t *testing.T) {
 		{"cut", services, `{"result":[{"id":"a"}`, "unexpected end of JSON input"},
 		{"more than one value", services, `{"result":[]}{}`, "invalid character '{' after top-level value"},
 		{"null", services, `null`, "result is missing"},
-		{"list without envelope", services, `[{"id":"a"}]`, "json: cannot unmarshal array into Go value of type api.envelope"},
+		{"list without envelope", services, `[{"id":"a"}]`, "a list instead of an object"},
 		{"no result", services, `{"status":200}`, "result is missing"},
 		{"null result", services, `{"result":null}`, "result is missing"},
-		{"object for a list", services, `{"result":{"id":"a"}}`, "json: cannot unmarshal object into Go value of type []json.RawMessage"},
+		{"object for a list", services, `{"result":{"id":"a"}}`, "result is an object, not a list"},
 		{"element without id", services, `{"result":[{"id":"a"},{"name":"b"}]}`, "element 1: id is missing"},
 		{"element with empty id", services, `{"result":[{"id":""}]}`, "element 0: id is missing"},
 		{"element null", services, `{"result":[null]}`, "element 0: id is missing"},
-		{"element text", services, `{"result":[{"id":"a"},"b"]}`, "element 1: json: cannot unmarshal string into Go value of type api.wireService"},
-		{"name an object", services, `{"result":[{"id":"a","name":{}}]}`, "element 0: json: cannot unmarshal object into Go struct field wireService.name of type string"},
-		{"flag a text", services, `{"result":[{"id":"a","isPrimary":"perhaps"}]}`, "element 0: json: cannot unmarshal string into Go struct field wireService.isPrimary of type bool"},
-		{"flag a number", services, `{"result":[{"id":"a","isPrimary":1}]}`, "element 0: json: cannot unmarshal number into Go struct field wireService.isPrimary of type bool"},
-		{"flag a list", services, `{"result":[{"id":"a","isPrimary":[]}]}`, "element 0: json: cannot unmarshal array into Go struct field wireService.isPrimary of type bool"},
-		{"size a boolean", services, `{"result":[{"id":"a","storageSize":true}]}`, "element 0: json: cannot unmarshal bool into Go struct field wireService.storageSize of type float64"},
-		{"size an object", services, `{"result":[{"id":"a","storageSize":{}}]}`, "element 0: json: cannot unmarshal object into Go struct field wireService.storageSize of type float64"},
-		{"tags an object", services, `{"result":[{"id":"a","tags":{"k":"v"}}]}`, "element 0: json: cannot unmarshal object into Go struct field wireService.tags of type []api.wireTag"},
+		{"element text", services, `{"result":[{"id":"a"},"b"]}`, "element 1: text instead of an object"},
+		{"name an object", services, `{"result":[{"id":"a","name":{}}]}`, "element 0: name is an object, not text"},
+		{"flag a text", services, `{"result":[{"id":"a","isPrimary":"perhaps"}]}`, "element 0: isPrimary is text, not a boolean"},
+		{"flag a number", services, `{"result":[{"id":"a","isPrimary":1}]}`, "element 0: isPrimary is a number, not a boolean"},
+		{"flag a list", services, `{"result":[{"id":"a","isPrimary":[]}]}`, "element 0: isPrimary is a list, not text"},
+		{"size a boolean", services, `{"result":[{"id":"a","storageSize":true}]}`, "element 0: storageSize is a boolean, not a number"},
+		{"size an object", services, `{"result":[{"id":"a","storageSize":{}}]}`, "element 0: storageSize is an object, not text"},
+		{"tags an object", services, `{"result":[{"id":"a","tags":{"k":"v"}}]}`, "element 0: tags is an object, not a list"},
+		{"tag an object", services, `{"result":[{"id":"a","tags":[{"key":{}}]}]}`, "element 0: tag: key is an object, not text"},
 		{"organization without id", organizations, `{"result":[{"name":"a"}]}`, "element 0: id is missing"},
 		{"organization null", organizations, `{"result":null}`, "result is missing"},
 		{"service", service, `{"result":{"id":"A"}}`, ""},
 		{"service without id", service, `{"result":{}}`, "id is missing"},
 		{"another service", service, `{"result":{"id":"b"}}`, "response is about another service"},
 		{"service null", service, `{"result":null}`, "result is missing"},
-		{"service a list", service, `{"result":[]}`, "json: cannot unmarshal array into Go value of type api.wireService"},
+		{"service a list", service, `{"result":[]}`, "a list instead of an object"},
 		{"config null", config, `{"result":null}`, "result is missing"},
-		{"config a list", config, `{"result":{"pgConfig":[]}}`, "json: cannot unmarshal array into Go struct field .pgConfig of type map[string]*api.wireText"},
+		{"config a list", config, `{"result":{"pgConfig":[]}}`, "pgConfig is a list, not an object"},
 		{"config nothing set", config, `{"result":{}}`, ""},
 		{"key", key, `{"result":{"actorType":"apiKey","keyId":"k","name":"n","organizationId":"o"}}`, ""},
 		{"key of a user", key, `{"result":{"actorType":"user","userId":"u","email":"e"}}`, `actorType "user" is not an API key`},
@@ -229,7 +230,7 @@ func FuzzDecodeServices(f *testing.F) {
 			if s.ID == "" {
 				t.Error("service without id")
 			}
-			if !(s.StorageGiB >= 0 && s.StorageGiB <= maxNumber) {
+			if !(s.StorageGiB >= 0 && s.StorageGiB <= maxStorage) {
 				t.Errorf("storage of %v GiB", s.StorageGiB)
 			}
 			for _, tag := range s.Tags {
