@@ -220,7 +220,13 @@ var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 // or stop is called. The address is what it listens on.
 func startDemo(t *testing.T, args ...string) (address string, stop func()) {
 	t.Helper()
-	cmd := exec.Command(exporter(t), append([]string{"--demo", "--web.listen-address=127.0.0.1:0"}, args...)...)
+	return start(t, exporter(t), append([]string{"--demo", "--web.listen-address=127.0.0.1:0"}, args...)...)
+}
+
+// start does the same by a command of any kind.
+func start(t *testing.T, name string, args ...string) (address string, stop func()) {
+	t.Helper()
+	cmd := exec.Command(name, args...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

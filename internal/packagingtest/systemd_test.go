@@ -2,6 +2,8 @@ package packagingtest
 
 import (
 	"bytes"
+	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,12 +28,17 @@ func systemdAnalyze(t *testing.T) string {
 func unit(t *testing.T) string {
 	t.Helper()
 	const name = "clickhouse_postgres_exporter.service"
-	content := bytes.ReplaceAll(read(t, inRoot("deploy/systemd/"+name)), []byte("/usr/local/bin/clickhouse_postgres_exporter"), []byte("/bin/true"))
+	content := withProgram(read(t, inRoot("deploy/systemd/"+name)))
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// withProgram replaces the program by one that is on every machine.
+func withProgram(unit []byte) []byte {
+	return bytes.ReplaceAll(unit, []byte("ExecStart=clickhouse_postgres_exporter"), []byte("ExecStart=/bin/true"))
 }
 
 func TestSystemdUnit(t *testing.T) {
@@ -47,7 +54,7 @@ func TestSystemdDropIn(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	content := bytes.ReplaceAll(read(t, inRoot("deploy/systemd/key-files.conf")), []byte("/usr/local/bin/clickhouse_postgres_exporter"), []byte("/bin/true"))
+	content := withProgram(read(t, inRoot("deploy/systemd/key-files.conf")))
 	if err := os.WriteFile(filepath.Join(dir, "key-files.conf"), content, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -81,6 +88,38 @@ func TestSystemdEnvironmentFile(t *testing.T) {
 	for _, want := range []string{"\nCLICKHOUSE_CLOUD_API_KEY=\n", "\nCLICKHOUSE_CLOUD_API_SECRET=\n", "\nARGS=", "\nGOMEMLIMIT="} {
 		if !strings.Contains(environment, want) {
 			t.Errorf("the environment file lacks %q", strings.TrimSpace(want))
+		}
+	}
+}
+
+// TestSystemdProcessMetrics runs the exporter with as much of /proc as the unit
+// leaves it, in which systemd mounts it just like this.
+func TestSystemdProcessMetrics(t *testing.T) {
+	if _, err := exec.LookPath("unshare"); err != nil || os.Getuid() != 0 {
+		t.Skip("only root can mount another /proc, with unshare")
+	}
+	unit := string(read(t, inRoot("deploy/systemd/clickhouse_postgres_exporter.service")))
+	if !strings.Contains(unit, "\nProtectProc=invisible\n") {
+		t.Error("the unit shows the exporter the processes of others")
+	}
+	options := "hidepid=invisible"
+	if strings.Contains(unit, "\nProcSubset=pid\n") {
+		options += ",subset=pid"
+	}
+	address, _ := start(t, "unshare", "--mount", "sh", "-c", `mount -t proc -o "$0" proc /proc && exec "$@"`, options,
+		exporter(t), "--demo", "--web.listen-address=127.0.0.1:0")
+	response, err := http.Get("http://" + address + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	page, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"process_start_time_seconds", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"} {
+		if !bytes.Contains(page, []byte("\n"+name+" ")) {
+			t.Errorf("under the unit, the exporter does not have %s", name)
 		}
 	}
 }
