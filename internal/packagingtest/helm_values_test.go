@@ -188,6 +188,28 @@ func TestHelmScrapeConfig(t *testing.T) {
 	}
 }
 
+// TestHelmPrefix checks that scrapes and discovery follow the server's prefix.
+func TestHelmPrefix(t *testing.T) {
+	for flags, want := range map[string]string{
+		"{}":                                "",
+		"{web.route-prefix: pg/}":           "/pg",
+		"{web.external-url: http://x/a/b/}": "/a/b",
+		"{web.external-url: http://x/a/b/, web.route-prefix: /}": "",
+	} {
+		m := one[*monitoring.PodMonitor](t, decode(t, template(t, "{podMonitor: {enabled: true}, flags: "+flags+"}")))
+		if got := m.Spec.PodMetricsEndpoints[0].Path; got != want+"/metrics" {
+			t.Errorf("%s: scrapes %s, want %s/metrics", flags, got, want)
+		}
+		s := every[*monitoringalpha.ScrapeConfig](decode(t, template(t, "{scrapeConfig: {enabled: true}, flags: "+flags+"}")))
+		if got := string(s[0].Spec.HTTPSDConfigs[0].URL); !strings.HasSuffix(got, ":9924"+want+"/sd") {
+			t.Errorf("%s: discovers at %s, want %s/sd", flags, got, want)
+		}
+		if got := *s[1].Spec.MetricsPath; got != want+"/metrics/exporter" {
+			t.Errorf("%s: scrapes %s, want %s/metrics/exporter", flags, got, want)
+		}
+	}
+}
+
 // rules returns the rules that the chart makes with these values of
 // prometheusRule, by name.
 func rules(t *testing.T, v string) map[string]monitoring.Rule {

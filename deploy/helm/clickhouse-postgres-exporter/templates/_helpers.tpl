@@ -108,8 +108,14 @@ as an integer. */}}
 {{- ternary "https" "http" .Values.web.tls }}
 {{- end }}
 
+{{/* What all paths begin with, as the exporter finds it out. */}}
+{{- define "exporter.prefix" -}}
+{{- $url := get .Values.flags "web.external-url" | default "" | urlParse }}
+{{- with get .Values.flags "web.route-prefix" | default $url.path | trimAll "/" }}/{{ . }}{{ end }}
+{{- end }}
+
 {{- define "exporter.path" -}}
-{{- index .Values.flags "web.telemetry-path" | default "/metrics" }}
+{{- include "exporter.prefix" . }}{{ get .Values.flags "web.telemetry-path" | default "/metrics" }}
 {{- end }}
 
 {{- define "exporter.pods" -}}
