@@ -7,7 +7,6 @@ import (
 
 	"github.com/go-kit/log/level"
 
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
@@ -106,15 +105,17 @@ func (p *poller) serviceView(s *service) *serviceView {
 		v.up = s.err == nil && (s.own || st.pageOK && st.page[s.id] != nil)
 	}
 	var last *serviceView
-	if view := p.view.Load(); view != nil && !p.c.noMemo {
+	if view := p.view.Load(); view != nil && view.id == p.id() && !p.c.noMemo {
 		last = view.service(s.id)
 	}
 	if p.config.CollectServiceHealth && s.id != "" {
-		var health *exposition.Block
 		if last != nil {
-			health = last.health
+			v.health = last.health
 		}
-		v.health = v.healthBlock(p.id(), health)
+		// Most services are as they were, and so is what follows from that.
+		if v.health == nil || *last != *v {
+			v.health = v.healthBlock(p.id(), v.health)
+		}
 	}
 	if last != nil && *last == *v {
 		return last
