@@ -102,7 +102,8 @@ func newCredentials(id, idFile, secret, secretFile string) (Credentials, error) 
 // checkKey returns a half of a key without the white space around it.
 func checkKey(name, file, text string) (string, error) {
 	text = strings.TrimSpace(text)
-	what, remedy := "", "put the "+name+" there and nothing else"
+	var what string
+	remedy := "put the " + name + " there and nothing else"
 	switch {
 	case text == "":
 		what, remedy = "is empty", "put the "+name+" there"

@@ -31,39 +31,39 @@ var bad = map[string]string{
 	"two_documents":     `:4: a second YAML document starts here: join them into one`,
 	"root_is_a_list":    `:1: must be a mapping of keys to values, not a list`,
 	"root_is_text":      `:1: must be a mapping of keys to values, not text`,
-	"key_is_a_list":     `:1: a key must be plain text`,
-	"aliases":           `:4: services.include[199].ids: the aliases up to here expand to more than 200000 values: write fewer`,
-	"cyclic_alias":      `:1: metric_relabel_configs[0]: must be a mapping of keys to values, not a list`,
-	"duplicate_key":     `:4: organizations[0].max_age: given twice, first in line 3: remove one`,
-	"duplicate_rules":   `:4: metric_relabel_configs: given twice, first in line 1: remove one`,
-	"no_value":          `:3: organizations[0].api_url: has no value: give it one or remove the key`,
-	"no_item":           `:2: metric_relabel_configs[0]: is empty: complete it or remove it`,
+	"key_is_a_list":     `:1: must be text, not a list`,
+	"aliases":           `: not valid YAML: document contains excessive aliasing`,
+	"cyclic_alias":      `:1: must be a mapping of keys to values, not a list`,
+	"alias_same":        `:6: organizations[1].id: the same as in organizations[0]: list an organization once`,
+	"duplicate_key":     `:4: key "max_age" already defined at line 3: remove one`,
+	"duplicate_rules":   `:4: key "metric_relabel_configs" already defined at line 1: remove one`,
+	"no_value":          `:3: organizations[0].api_url: has no value: give it one or remove it`,
+	"no_item":           `:2: metric_relabel_configs[0]: has no value: give it one or remove it`,
 	"too_many_mistakes": tooMany(),
-	"merge_key": `:4: organizations[1].<<: merge keys are not understood: repeat the keys that are meant
-:4: organizations[1]: neither this organization nor organizations[0] has key_id_file and key_secret_file: only one can use the key of flags and environment`,
+	"merge_key":         `:4: organizations[1]: neither this organization nor organizations[0] has key_id_file and key_secret_file: only one can use the key of flags and environment`,
 	"several": `:2: organizations[0].id: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826
 :3: organizations[0].rate_limit: must be a whole number such as 10
 :4: organizations[0].color: unknown key: known here are api_url, ca_file, collector_inventory, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services
-:5: services: chooses nothing: give include or exclude, or remove the key to export every service`,
+:5: services: the mapping is empty: fill it or remove it`,
 
 	// Keys.
-	"unknown_key":                 `:2: metric_relabel_config: unknown key: known here are metric_relabel_configs, organizations, services`,
+	"unknown_key":                 `:2: unknown key metric_relabel_config: known here are metric_relabel_configs, organizations, services`,
 	"unknown_key_in_organization": `:3: organizations[0].scrape_interval: unknown key: known here are api_url, ca_file, collector_inventory, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services`,
-	"unknown_key_in_services":     `:2: services.only: unknown key: known here are exclude, include`,
-	"unknown_key_in_filter":       `:4: services.include[1].provider: unknown key: known here are ids, name, region, state, tags`,
-	"unknown_key_in_rule":         `:3: metric_relabel_configs[0].source_label: unknown key: known here are action, modulus, regex, replacement, separator, source_labels, target_label`,
+	"unknown_key_in_services":     `:2: unknown key only: known here are exclude, include`,
+	"unknown_key_in_filter":       `:4: unknown key provider: known here are ids, name, region, state, tags`,
+	"unknown_key_in_rule":         `:3: unknown key source_label: known here are action, modulus, regex, replacement, separator, source_labels, target_label`,
 
 	// Secrets.
 	"secret_at_top":   `:1: api_secret: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file`,
-	"secret_as_value": `:2: organizations[0]: must be a mapping of keys to values, not text`,
+	"secret_as_value": `:2: must be a mapping of keys to values, not text`,
 	"secret_in_url":   `:3: organizations[0].api_url: must not contain a user name or password, since the API key has settings of its own: write it like https://api.clickhouse.cloud`,
 	"secret_inline": `:3: organizations[0].key_id: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file
 :4: organizations[0].key_secret: no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file`,
 
 	// Organizations.
-	"organizations_empty":           `:1: organizations: the list is empty: remove the key to poll the one organization of flags and environment`,
-	"organizations_mapping":         `:2: organizations: must be a list, not a mapping`,
-	"organization_empty":            `:2: organizations[0]: the organization is empty: give it at least an id, a name or its key files`,
+	"organizations_empty":           `:1: organizations: the list is empty: fill it or remove the key`,
+	"organizations_mapping":         `:2: must be a list, not a mapping`,
+	"organization_empty":            `:2: organizations[0]: the mapping is empty: fill it or remove it`,
 	"organization_id":               `:2: organizations[0].id: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826`,
 	"organization_id_blank":         `:2: organizations[0].id: has white space around it or control characters in it: remove them`,
 	"organization_same_id":          `:5: organizations[1].id: the same as in organizations[0]: list an organization once`,
@@ -88,35 +88,34 @@ var bad = map[string]string{
 	"duration_without_unit": `:3: organizations[0].metrics_interval: not a duration: write a number with a unit such as 30s, 5m or 1h30m`,
 	"duration_negative":     `:3: organizations[0].rate_window: not a duration: write a number with a unit such as 30s, 5m or 1h30m`,
 	"duration_zero":         `:3: organizations[0].inventory_interval: must be more than 0: write a number with a unit such as 30s, 5m or 1h30m`,
-	"duration_is_a_mapping": `:3: organizations[0].inventory_interval: must be text, not a mapping`,
+	"duration_is_a_mapping": `:3: must be text, not a mapping`,
 	"max_age":               `:3: organizations[0]: max_age=10s is shorter than metrics_interval=30s, so that metrics would vanish between two fetches: raise the first or lower the second`,
-	"enrich_labels":         `:3: organizations[0].enrich_labels: must be a list, not text`,
 
 	// Services.
-	"services_empty":     `:1: services: chooses nothing: give include or exclude, or remove the key to export every service`,
-	"include_empty":      `:2: services.include: the list is empty: remove the key to set no such condition`,
-	"filter_empty":       `:3: services.exclude[0]: matches every service: give at least one of ids, name, region, state, tags`,
-	"filter_is_text":     `:3: services.exclude[0]: must be a mapping of keys to values, not text`,
-	"ids_empty":          `:3: services.include[0].ids: the list is empty: remove the key to match any id`,
+	"services_empty":     `:1: services: the mapping is empty: fill it or remove it`,
+	"include_empty":      `:2: services.include: the list is empty: fill it or remove the key`,
+	"filter_empty":       `:3: services.exclude[0]: the mapping is empty: fill it or remove it`,
+	"filter_is_text":     `:3: must be a mapping of keys to values, not text`,
+	"ids_empty":          `:3: services.include[0].ids: the list is empty: fill it or remove the key`,
 	"id_is_a_pattern":    `:3: services.include[0].ids[1]: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826`,
 	"name_pattern":       `:3: services.include[0].name: not a regular expression in RE2 syntax: missing closing ): ` + "`prod-(`",
-	"name_empty":         `:3: services.include[0].name: is empty and matches nothing: give a regular expression or remove the key`,
+	"name_empty":         `:3: services.include[0].name: is empty: give it a value or remove the key`,
 	"pattern_unbalanced": `:3: services.exclude[0].region: not a regular expression in RE2 syntax: unexpected ): ` + "`us)(eu`",
-	"tags_empty":         `:3: services.include[0].tags: the mapping is empty: name a tag or remove the key`,
-	"tags_list":          `:3: services.include[0].tags: must be a mapping of tag keys to regular expressions, not a list`,
+	"tags_empty":         `:3: services.include[0].tags: the mapping is empty: fill it or remove it`,
+	"tags_list":          `:3: must be a mapping of keys to values, not a list`,
 	"tag_key":            `:3: services.include[0].tags.my tag: no tag can have this key: keys are 1 to 128 letters, digits, dots, underscores and hyphens`,
-	"tag_value":          `:4: services.include[0].tags.Environment: has no value: write ".*" for any value, "" for a tag without one`,
+	"tag_value":          `:4: services.include[0].tags.Environment: has no value: give it one or remove it`,
 
 	// Relabelling.
-	"rule_is_text":          `:2: metric_relabel_configs[0]: must be a mapping of keys to values, not text`,
+	"rule_is_text":          `:2: must be a mapping of keys to values, not text`,
 	"rule_action":           `:2: metric_relabel_configs[0].action: unknown relabel action "delete" (relabel_config in Prometheus's documentation says what is allowed)`,
 	"rule_regex":            `:3: metric_relabel_configs[0].regex: not a regular expression in RE2 syntax: missing argument to repetition operator: ` + "`*`",
-	"rule_regex_is_a_list":  `:4: metric_relabel_configs[0].regex: must be text, not a list`,
-	"rule_modulus":          `:5: metric_relabel_configs[0].modulus: must be a whole number such as 8, not text`,
-	"rule_modulus_negative": `:5: metric_relabel_configs[0].modulus: must be a whole number such as 8, not a number`,
+	"rule_regex_is_a_list":  `:4: must be text, not a list`,
+	"rule_modulus":          `:5: must be a whole number such as 8, not text`,
+	"rule_modulus_negative": `:5: must be a whole number such as 8, not a number`,
 	"rule_no_modulus":       `:5: metric_relabel_configs[1]: relabel configuration for hashmod requires non-zero modulus (relabel_config in Prometheus's documentation says what is allowed)`,
-	"rule_source_labels":    `:2: metric_relabel_configs[0].source_labels: must be a list, not text`,
-	"rule_label_name":       `:3: metric_relabel_configs[0].source_labels: "" is not a valid label name (relabel_config in Prometheus's documentation says what is allowed)`,
+	"rule_source_labels":    `:2: must be a list, not text`,
+	"rule_label_name":       `:2: metric_relabel_configs[0].source_labels: "" is not a valid label name (relabel_config in Prometheus's documentation says what is allowed)`,
 	"rule_no_target":        `:2: metric_relabel_configs[0]: relabel configuration for replace action requires 'target_label' value (relabel_config in Prometheus's documentation says what is allowed)`,
 	"rule_labeldrop":        `:4: organizations[0].metric_relabel_configs[0]: labeldrop action requires only 'regex', and no other fields (relabel_config in Prometheus's documentation says what is allowed)`,
 }
@@ -164,7 +163,7 @@ func TestBadFiles(t *testing.T) {
 func tooMany() string {
 	lines := make([]string, maxErrors)
 	for i := range lines {
-		lines[i] = fmt.Sprintf(":1: services.include[0].ids[%d]: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826", i)
+		lines[i] = fmt.Sprintf(":%d: services.include[0].ids[%d]: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826", i+4, i)
 	}
 	return strings.Join(lines, "\n")
 }

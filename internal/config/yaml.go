@@ -2,224 +2,235 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/prometheus/prometheus/model/relabel"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 const (
-	// maxNodes bounds the work for a file whose aliases multiply.
-	maxNodes = 200_000
-	// maxErrors is as many as a human reads at once.
-	maxErrors = 20
+	maxErrors = 20   // as many as a human reads at once
+	maxPath   = 1000 // of what nests deeper, yaml says that it does not belong there
 )
 
-// value is a node of the file together with its place. Its methods note what is
-// wrong; aliases are resolved. yaml's own decoding of structs would not do: it takes a
-// key without a value for one that is not there, repeats wrong values in its errors,
-// and forgets KnownFields below every UnmarshalYAML.
-type value struct {
-	d    *decoding
-	node *yaml.Node
-	path string
-	line int // of the key
+// content is what a file holds.
+type content struct {
+	Rules         []rule      `yaml:"metric_relabel_configs"`
+	Services      *selection  `yaml:"services"`
+	Organizations []orgFields `yaml:"organizations"`
+}
+
+type selection struct{ Include, Exclude []inventory.Filter }
+
+type orgFields struct {
+	Rules    []rule                 `yaml:"metric_relabel_configs"`
+	Services *selection             `yaml:"services"`
+	Settings map[string]settingText `yaml:",inline"` // by their [Setting.Key]
+}
+
+// settingText is the text of a setting, as it would be in a flag.
+type settingText struct {
+	text string
+	list bool
+}
+
+// UnmarshalYAML takes a single value, or a list of them.
+func (s *settingText) UnmarshalYAML(n *yaml.Node) error {
+	if s.list = n.Kind == yaml.SequenceNode; !s.list {
+		return n.Decode(&s.text)
+	}
+	var items []string
+	err := n.Decode(&items)
+	s.text = strings.Join(items, ",")
+	return err
+}
+
+// rule is one of Prometheus's, and what its decoder says of it without a line.
+type rule struct {
+	relabel.Config
+	err error
+}
+
+// UnmarshalYAML keeps yaml's own errors apart, which have lines.
+func (r *rule) UnmarshalYAML(unmarshal func(any) error) error {
+	r.err = unmarshal(&r.Config)
+	if typeErr := (*yaml.TypeError)(nil); errors.As(r.err, &typeErr) {
+		return typeErr
+	}
+	return nil
 }
 
 // decoding is the reading of one file.
 type decoding struct {
 	file, dir string
-	nodes     int
+	lines     map[string]int // of keys and items, by their path
 	errs      Errors
 }
 
-// decode calls root for the one document in data. One that is empty but for comments
-// is as good as {}.
-func (d *decoding) decode(data []byte, root func(value)) {
+// decode tells whether the one document in data has the form of content. One that is
+// empty but for comments is as good as {}.
+func (d *decoding) decode(data []byte) (c content, ok bool) {
 	// Editors and copying truncate before they write. Taking an empty file for an
 	// empty configuration would drop every rule on a reload at that moment.
 	if len(bytes.TrimSpace(data)) == 0 {
-		d.note("", 0, "the file is empty: if no configuration is wanted, write {} into it, or start without it")
+		d.note(0, "", "the file is empty: if no configuration is wanted, write {} into it, or start without it")
+		return c, false
+	}
+	var root, second yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	err := decoder.Decode(&root)
+	if errors.Is(err, io.EOF) {
+		return c, true
+	}
+	if err == nil {
+		d.survey(root.Content[0], "", root.Content[0].Line)
+		strict := yaml.NewDecoder(bytes.NewReader(data))
+		strict.KnownFields(true)
+		err = strict.Decode(&c)
+	}
+	if err == nil {
+		if err = decoder.Decode(&second); err == nil {
+			d.note(second.Line, "", "a second YAML document starts here: join them into one")
+			return c, false
+		}
+	}
+	var typeErr *yaml.TypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return c, true
+	case errors.As(err, &typeErr):
+		for _, text := range typeErr.Errors {
+			line, problem := lineOf(text)
+			d.note(line, "", reword(problem))
+		}
+	default:
+		text := strings.TrimPrefix(err.Error(), "yaml: ")
+		line, problem := lineOf(text)
+		if line > 0 {
+			problem += " (look at this line and those next to it)" // it is off by one for some errors
+		}
+		d.note(line, "", "not valid YAML: "+problem)
+	}
+	return c, false
+}
+
+// survey learns where everything is, and notes what yaml would pass over: values that are
+// left out, which may be there tomorrow, and secrets.
+func (d *decoding) survey(n *yaml.Node, path string, line int) {
+	if len(path) > maxPath {
 		return
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	document := func() *yaml.Node {
-		var node yaml.Node
-		switch err := decoder.Decode(&node); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			d.noteSyntax(err)
-			return nil
-		}
-		return &node
-	}
-	first, second := document(), (*yaml.Node)(nil)
-	if first != nil {
-		second = document()
-	}
+	d.lines[path] = line
+	free := strings.Contains(path, "metric_relabel_configs") || strings.Contains(path, ".tags.") // may be empty
+	key := path[strings.LastIndex(path, ".")+1:]
 	switch {
-	case len(d.errs) > 0 || first == nil:
-	case second != nil:
-		d.note("", second.Line, "a second YAML document starts here: join them into one")
-	default:
-		if v := d.at(first.Content[0], "", 0); !v.null() {
-			root(v)
+	case path == "" && n.Tag == "!!null":
+	case n.Tag == "!!null":
+		d.fail(path, "has no value: give it one or remove it")
+	case !free && inlineSecret(key):
+		d.fail(path, "no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file")
+	case n.Kind == yaml.ScalarNode && n.Value == "" && !free:
+		d.fail(path, "is empty: give it a value or remove the key")
+	case n.Kind == yaml.MappingNode && len(n.Content) == 0 && path != "":
+		d.fail(path, "the mapping is empty: fill it or remove it")
+	case n.Kind == yaml.SequenceNode && len(n.Content) == 0 && slices.Contains([]string{"organizations", "include", "exclude", "ids"}, key):
+		d.fail(path, "the list is empty: fill it or remove the key")
+	}
+	for i, inner := range n.Content {
+		switch {
+		case n.Kind == yaml.SequenceNode:
+			d.survey(inner, path+"["+strconv.Itoa(i)+"]", inner.Line)
+		case i%2 == 1:
+			key := n.Content[i-1]
+			d.survey(inner, strings.TrimPrefix(path+"."+key.Value, "."), key.Line)
 		}
 	}
 }
 
-// noteSyntax understands "yaml: line 3: did not find expected key".
-func (d *decoding) noteSyntax(err error) {
-	text, line := strings.TrimPrefix(err.Error(), "yaml: "), 0
-	if number, problem, ok := strings.Cut(strings.TrimPrefix(text, "line "), ": "); ok {
-		if n, err := strconv.Atoi(number); err == nil {
-			// The line of the package is off by one for some errors.
-			line, text = n, problem+" (look at this line and those next to it)"
-		}
+// line returns where a key or item is; of one that an alias or a merge brings, where that is.
+func (d *decoding) line(path string) int {
+	for d.lines[path] == 0 && path != "" {
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
 	}
-	d.note("", line, "not valid YAML: "+text)
+	return d.lines[path]
 }
 
-func (d *decoding) note(path string, line int, problem string) {
-	if len(d.errs) < maxErrors {
+func (d *decoding) fail(path, format string, args ...any) {
+	d.note(d.line(path), path, fmt.Sprintf(format, args...))
+}
+
+// note notes no more than one thing of a line: another one is often due to the first.
+func (d *decoding) note(line int, path, problem string) {
+	known := slices.ContainsFunc(d.errs, func(e *Error) bool { return e.Line == line && line > 0 })
+	if !known && len(d.errs) < maxErrors {
 		d.errs = append(d.errs, &Error{File: d.file, Line: line, Key: path, Problem: problem})
 	}
 }
 
-func (d *decoding) at(node *yaml.Node, path string, line int) value {
-	d.nodes++
-	if node.Kind == yaml.AliasNode {
-		node = node.Alias
+// lineOf splits "line 3: did not find expected key".
+func lineOf(text string) (line int, problem string) {
+	if number, problem, ok := strings.Cut(strings.TrimPrefix(text, "line "), ": "); ok {
+		if line, err := strconv.Atoi(number); err == nil {
+			return line, problem
+		}
 	}
-	return value{d: d, node: node, path: path, line: line}
+	return 0, text
 }
 
-func (v value) fail(format string, args ...any) {
-	v.d.note(v.path, v.node.Line, fmt.Sprintf(format, args...))
-}
-
-// spent notes once that the file has become too large by its aliases.
-func (v value) spent() bool {
-	if v.d.nodes == maxNodes+1 {
-		v.fail("the aliases up to here expand to more than %d values: write fewer", maxNodes)
-		v.d.nodes++
+// reword says what yaml does in the words of users, and without the value, which may be a
+// misplaced secret.
+func reword(problem string) string {
+	if key, in, ok := strings.Cut(strings.TrimPrefix(problem, "field "), " not found in type "); ok {
+		return "unknown key " + key + ": known here are " + strings.Join(keysOf(in), ", ")
 	}
-	return v.d.nodes > maxNodes
-}
-
-// mapping calls the function of every key that is given. Keys that are unknown,
-// repeated or without a value are errors.
-func (v value) mapping(fields map[string]func(value)) {
-	if v.node.Kind != yaml.MappingNode {
-		v.fail("must be a mapping of keys to values, not %s", v.kind())
-		return
-	}
-	v.entries(func(key string, item value) {
-		field, known := fields[key]
+	found, unmarshal := strings.CutPrefix(problem, "cannot unmarshal !!")
+	if i := strings.LastIndex(found, " into "); unmarshal && i > 0 {
+		want := found[i+len(" into "):]
+		found, _, _ = strings.Cut(found[:i], " ")
 		switch {
-		case known && item.null():
-			item.fail("has no value: give it one or remove the key")
-		case known:
-			field(item)
-		case key == "<<":
-			v.d.note(item.path, item.line, "merge keys are not understood: repeat the keys that are meant")
-		case inlineSecret(key):
-			v.d.note(item.path, item.line, "no key and no secret is read from this file: put them into files of their own and name these by key_id_file and key_secret_file")
+		case strings.HasPrefix(want, "[]"), strings.HasSuffix(want, "LabelNames"):
+			want = "a list"
+		case want == "string", strings.HasSuffix(want, "LabelName"):
+			want = "text"
+		case want == "uint64":
+			want = "a whole number such as 8"
 		default:
-			v.d.note(item.path, item.line, "unknown key: known here are "+strings.Join(slices.Sorted(maps.Keys(fields)), ", "))
+			want = "a mapping of keys to values"
 		}
-	})
+		kinds := map[string]string{"map": "a mapping", "seq": "a list", "int": "a number", "float": "a number", "bool": "a boolean"}
+		return "must be " + want + ", not " + cmp.Or(kinds[found], "text")
+	}
+	if twice, ok := strings.CutPrefix(problem, "mapping "); ok {
+		return twice + ": remove one"
+	}
+	return problem
 }
 
-// entries calls f for every key of a mapping.
-func (v value) entries(f func(key string, item value)) {
-	seen := make(map[string]int, len(v.node.Content)/2)
-	for i := 0; i+1 < len(v.node.Content) && !v.spent(); i += 2 {
-		k := v.node.Content[i]
-		if k.Kind == yaml.AliasNode {
-			k = k.Alias
-		}
-		path := strings.TrimPrefix(v.path+"."+k.Value, ".")
-		switch first, repeated := seen[k.Value]; {
-		case k.Kind != yaml.ScalarNode:
-			v.d.note(v.path, k.Line, "a key must be plain text")
-		case repeated:
-			v.d.note(path, k.Line, fmt.Sprintf("given twice, first in line %d: remove one", first))
-		default:
-			seen[k.Value] = k.Line
-			f(k.Value, v.d.at(v.node.Content[i+1], path, k.Line))
-		}
-	}
-}
-
-// list calls f for every item.
-func (v value) list(f func(item value)) {
-	if v.node.Kind != yaml.SequenceNode {
-		v.fail("must be a list, not %s", v.kind())
-		return
-	}
-	for i, n := range v.node.Content {
-		if v.spent() {
-			return
-		}
-		item := v.d.at(n, v.path+"["+strconv.Itoa(i)+"]", n.Line)
-		if item.null() {
-			item.fail("is empty: complete it or remove it")
+// keysOf returns the keys of a mapping, by the name of its type.
+func keysOf(name string) []string {
+	var keys []string
+	for _, t := range []reflect.Type{reflect.TypeFor[content](), reflect.TypeFor[selection](), reflect.TypeFor[inventory.Filter](), reflect.TypeFor[relabel.Config]()} {
+		if t.String() != name && (name != "relabel.plain" || t != reflect.TypeFor[relabel.Config]()) {
 			continue
 		}
-		f(item)
+		for i := range t.NumField() {
+			key, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+			if key = cmp.Or(key, strings.ToLower(t.Field(i).Name)); key != "-" {
+				keys = append(keys, key)
+			}
+		}
 	}
-}
-
-// filled is list for one that must not be empty; otherwise says what to do instead.
-func (v value) filled(otherwise string, f func(item value)) {
-	if v.empty(yaml.SequenceNode) {
-		v.fail("the list is empty: %s", otherwise)
-		return
-	}
-	v.list(f)
-}
-
-func (v value) empty(kind yaml.Kind) bool { return v.node.Kind == kind && len(v.node.Content) == 0 }
-
-func (v value) null() bool { return v.node.Kind == yaml.ScalarNode && v.node.Tag == "!!null" }
-
-// kind names what was found. It never quotes it: it may be a misplaced secret.
-func (v value) kind() string {
-	switch {
-	case v.node.Kind == yaml.MappingNode:
-		return "a mapping"
-	case v.node.Kind == yaml.SequenceNode:
-		return "a list"
-	case v.node.Tag == "!!int":
-		return "a number"
-	case v.node.Tag == "!!bool":
-		return "a boolean"
-	}
-	return "text"
-}
-
-// scalar returns the text of any single value; "123" and 123 are the same.
-func (v value) scalar() (text string, ok bool) {
-	if v.node.Kind != yaml.ScalarNode || v.null() {
-		v.fail("must be text, not %s", v.kind())
-		return "", false
-	}
-	return v.node.Value, true
-}
-
-// text returns text that is not empty.
-func (v value) text() (text string, ok bool) {
-	if text, ok = v.scalar(); ok && text == "" {
-		v.fail("is empty: give it a value or remove the key")
-	}
-	return text, ok && text != ""
+	slices.Sort(keys)
+	return keys
 }
 
 // inlineSecret recognizes the keys by which people try to write a secret into the file.
