@@ -19,7 +19,6 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
 // checkGenerated compares what is between the two comments of a document that mark a
@@ -52,8 +51,8 @@ func checkGenerated(t *testing.T, file, name, want string) {
 }
 
 func TestDocsSettings(t *testing.T) {
-	checkGenerated(t, "docs/flags.md", "flags", config.FlagTables())
-	checkGenerated(t, "docs/configuration.md", "configuration", config.KeyTables())
+	checkGenerated(t, "docs/flags.md", "flags", flagTables())
+	checkGenerated(t, "docs/configuration.md", "configuration", keyTables())
 }
 
 // described returns the names of all metrics of the exporter's own registry.
@@ -125,9 +124,9 @@ func TestDocsMetrics(t *testing.T) {
 		}
 		cells := make([]string, 0, len(labels))
 		for _, l := range slices.Sorted(maps.Keys(labels)) {
-			cells = append(cells, config.Code(l))
+			cells = append(cells, code(l))
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", config.Code(name), strings.ToLower(f.GetType().String()), strings.Join(cells, ", "), config.Cell(f.GetHelp()))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(name), strings.ToLower(f.GetType().String()), strings.Join(cells, ", "), cell(f.GetHelp()))
 	}
 	b.WriteString("\n")
 	checkGenerated(t, "docs/metrics.md", "metrics", b.String())

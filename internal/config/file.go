@@ -65,10 +65,10 @@ func (d *decoding) organization(path string, fields orgFields, all *Organization
 		}
 		o.sources[s.ID()] = source{s.Key, d.file, d.line(at)}
 		text := value.text
-		if s.path && text != "" && !filepath.IsAbs(text) && strings.TrimSpace(text) == text {
+		if s.File && text != "" && !filepath.IsAbs(text) && strings.TrimSpace(text) == text {
 			text = filepath.Join(d.dir, text)
 		}
-		if value.list && !s.list {
+		if value.list && !s.List {
 			d.fail(at, "must be text, not a list")
 		} else if err := s.Value.Set(text); err != nil {
 			d.fail(at, "%s", err)

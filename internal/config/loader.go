@@ -202,7 +202,7 @@ func (o *Organization) checkFiles() (errs Errors) {
 		errs = append(errs, &Error{at.file, at.line, strings.TrimPrefix(o.place.name+"."+at.name, "."), problem})
 	}
 	for _, s := range o.settings() {
-		if path := s.Value.String(); s.path && path != "" {
+		if path := s.Value.String(); s.File && path != "" {
 			if err := readable(path); err != nil {
 				// Not the path itself: a secret pasted in place of a file name would
 				// end up in the log.

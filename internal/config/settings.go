@@ -52,8 +52,9 @@ type Setting struct {
 	Options     []string // values that may be given; nil for any
 	Value       Value
 
-	list bool // of texts in the file, joined by commas in flags
-	path bool // the name of a file, in the file relative to that
+	List bool // of texts in the file, joined by commas in flags
+	File bool // the name of a file, in the file relative to that
+
 	demo bool // left alone by the demo, which brings its own
 }
 
@@ -110,11 +111,11 @@ func (o *Organization) settings() []Setting {
 			Help: "The API key's secret. There is no flag for it, since anyone on the machine can read a process's flags.",
 		},
 		{
-			Flag: "api.key-id-file", Key: "key_id_file", Placeholder: "<file>", Value: fileTo(&o.keyIDFile), path: true, demo: true,
+			Flag: "api.key-id-file", Key: "key_id_file", Placeholder: "<file>", Value: fileTo(&o.keyIDFile), File: true, demo: true,
 			Help: "File that holds the API key's id, instead of $" + EnvKeyID + ". Read again when it changes.",
 		},
 		{
-			Flag: "api.key-secret-file", Key: "key_secret_file", Placeholder: "<file>", Value: fileTo(&o.keySecretFile), path: true, demo: true,
+			Flag: "api.key-secret-file", Key: "key_secret_file", Placeholder: "<file>", Value: fileTo(&o.keySecretFile), File: true, demo: true,
 			Help: "File that holds the API key's secret, instead of $" + EnvKeySecret + ". Read again when it changes.",
 		},
 		{
@@ -122,7 +123,7 @@ func (o *Organization) settings() []Setting {
 			Help: "How long one request to the API may take.",
 		},
 		{
-			Flag: "api.ca-file", Key: "ca_file", Placeholder: "<file>", Value: fileTo(&o.API.CAFile), path: true, demo: true,
+			Flag: "api.ca-file", Key: "ca_file", Placeholder: "<file>", Value: fileTo(&o.API.CAFile), File: true, demo: true,
 			Help: "CA certificates (PEM) to trust for the API besides the system's. Read again on a reload.",
 		},
 		{
@@ -158,11 +159,11 @@ func (o *Organization) settings() []Setting {
 			Help: "How often to fetch the list of services.",
 		},
 		{
-			Flag: "enrich.labels", Key: "enrich_labels", Default: "region,size,state", Value: labelsTo(&o.EnrichLabels), list: true,
+			Flag: "enrich.labels", Key: "enrich_labels", Default: "region,size,state", Value: labelsTo(&o.EnrichLabels), List: true,
 			Help: "Labels to add to every series of a service, separated by commas: name, region, size, state, provider, version, ha-type, is-primary, hostname, tag:<key>. Empty for none.",
 		},
 		{
-			Flag: "inventory.tags", Key: "inventory_tags", Default: "all", Value: tagKeysTo(&o.Tags), list: true,
+			Flag: "inventory.tags", Key: "inventory_tags", Default: "all", Value: tagKeysTo(&o.Tags), List: true,
 			Help: "Keys of the tags to export as clickhouse_postgres_service_tag, separated by commas, or one of: all, none.",
 		},
 		{

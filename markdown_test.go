@@ -1,17 +1,19 @@
-package config
+package main
 
 import (
 	"fmt"
 	"strings"
+
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 )
 
-// FlagTables renders every flag and variable for the documentation.
-func FlagTables() string {
-	c := New()
+// flagTables renders every flag and variable for the documentation.
+func flagTables() string {
+	c := config.New()
 	var b strings.Builder
 	b.WriteString("\n")
 	flagTable(&b, c.Settings())
-	for _, command := range Commands() {
+	for _, command := range config.Commands() {
 		fmt.Fprintf(&b, "\n## `%s`\n\n%s\n", command.Name, command.Help)
 		if settings := c.CommandSettings(command.Name); len(settings) > 0 {
 			b.WriteString("\n")
@@ -22,29 +24,29 @@ func FlagTables() string {
 	return b.String()
 }
 
-func flagTable(b *strings.Builder, settings []Setting) {
+func flagTable(b *strings.Builder, settings []config.Setting) {
 	b.WriteString("| flag | default | meaning | environment |\n| --- | --- | --- | --- |\n")
 	for _, s := range settings {
 		flag, variables := "", s.Variables()
 		if s.Flag != "" {
-			flag = Code("--" + s.Flag)
+			flag = code("--" + s.Flag)
 		} else if s.Env == "" {
 			continue
 		}
 		for i, v := range variables {
-			variables[i] = Code(v)
+			variables[i] = code(v)
 		}
-		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", flag, Code(s.Default), Cell(s.Help), strings.Join(variables, ", "))
+		fmt.Fprintf(b, "| %s | %s | %s | %s |\n", flag, code(s.Default), cell(s.Help), strings.Join(variables, ", "))
 	}
 }
 
-// KeyTables renders every key of the configuration file for the documentation.
-func KeyTables() string {
+// keyTables renders every key of the configuration file for the documentation.
+func keyTables() string {
 	var b strings.Builder
 	table := func(title string, rows [][4]string) {
 		fmt.Fprintf(&b, "\n%s\n\n| key | type | default | meaning |\n| --- | --- | --- | --- |\n", title)
 		for _, row := range rows {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", Code(row[0]), row[1], row[2], row[3])
+			fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", code(row[0]), row[1], row[2], row[3])
 		}
 	}
 	table("At the top:", [][4]string{
@@ -64,7 +66,7 @@ func KeyTables() string {
 		{"tags", "mapping of tag keys to regular expressions", "any", `It has each of these tags, and the values match; ` + "`\"\"`" + ` matches a tag without a value.`},
 	})
 	var rows [][4]string
-	settings := New().Organization.settings()
+	settings := config.New().Settings()
 	for _, s := range settings {
 		if s.Key == "" {
 			continue
@@ -77,31 +79,31 @@ func KeyTables() string {
 		}
 		kind, without := "value", "none"
 		switch {
-		case s.list:
+		case s.List:
 			kind = "list"
-		case s.path:
+		case s.File:
 			kind = "file name"
 		}
 		if s.Flag != "" && s.Flag != "api.organization-id" {
-			without = Code("--" + s.Flag)
+			without = code("--" + s.Flag)
 		}
-		rows = append(rows, [4]string{s.Key, kind, without, Cell(meaning)})
+		rows = append(rows, [4]string{s.Key, kind, without, cell(meaning)})
 	}
 	table("In each of `organizations`:", append(rows,
-		[4]string{"services", "mapping", "top-level " + Code("services"), "Which services to export, instead of the top-level selection."},
+		[4]string{"services", "mapping", "top-level " + code("services"), "Which services to export, instead of the top-level selection."},
 		[4]string{"metric_relabel_configs", "list of rules", "none", "More rules, after the top-level ones."},
 	))
 	b.WriteString("\n")
 	return b.String()
 }
 
-// Cell makes text fit for a cell of a Markdown table.
-func Cell(text string) string {
+// cell makes text fit for a cell of a Markdown table.
+func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;", ">", "&gt;").Replace(text)
 }
 
-// Code returns text as code in a cell of a Markdown table, and nothing for none.
-func Code(text string) string {
+// code returns text as code in a cell of a Markdown table, and nothing for none.
+func code(text string) string {
 	if text == "" {
 		return ""
 	}
