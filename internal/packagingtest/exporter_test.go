@@ -3,13 +3,13 @@ package packagingtest
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"log"
 	"math/big"
@@ -191,21 +191,13 @@ func TestProbes(t *testing.T) {
 				}
 			}
 			// Ready as soon as there is data.
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			tick := time.NewTicker(50 * time.Millisecond)
-			defer tick.Stop()
-			for {
+			eventually(t, time.Minute, func() error {
 				out, err := probe(c.ReadinessProbe)
-				if err == nil {
-					break
+				if err != nil {
+					err = fmt.Errorf("readiness: %w\n%s", err, out)
 				}
-				select {
-				case <-tick.C:
-				case <-ctx.Done():
-					t.Fatalf("readiness: %v\n%s", err, out)
-				}
-			}
+				return err
+			})
 			stop()
 			if out, err := probe(c.LivenessProbe); err == nil {
 				t.Errorf("a stopped exporter is called healthy\n%s", out)
@@ -220,13 +212,12 @@ var listening = regexp.MustCompile(`msg="Listening on" address=(\S+)`)
 // or stop is called. The address is what it listens on.
 func startDemo(t *testing.T, args ...string) (address string, stop func()) {
 	t.Helper()
-	return start(t, exporter(t), append([]string{"--demo", "--web.listen-address=127.0.0.1:0"}, args...)...)
+	return start(t, exec.Command(exporter(t), append([]string{"--demo", "--web.listen-address=127.0.0.1:0"}, args...)...))
 }
 
-// start does the same by a command of any kind.
-func start(t *testing.T, name string, args ...string) (address string, stop func()) {
+// start does the same by a command of the caller's.
+func start(t *testing.T, cmd *exec.Cmd) (address string, stop func()) {
 	t.Helper()
-	cmd := exec.Command(name, args...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -173,14 +173,10 @@ func TestImage(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = d.run("rm", "--force", "own") }()
-		eventually(t, time.Minute, func() error {
-			state, err := d.output("inspect", "--format={{.State.Health.Status}}", "own")
-			if err == nil && string(bytes.TrimSpace(state)) != "healthy" {
-				err = fmt.Errorf("health is %s", state)
-			}
-			return err
-		})
+		d.healthy(t, "own")
 	})
+
+	testContainer(t, d, "exporter:test")
 }
 
 func baseImage(t *testing.T) string {

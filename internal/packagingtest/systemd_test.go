@@ -106,8 +106,8 @@ func TestSystemdProcessMetrics(t *testing.T) {
 	if strings.Contains(unit, "\nProcSubset=pid\n") {
 		options += ",subset=pid"
 	}
-	address, _ := start(t, "unshare", "--mount", "sh", "-c", `mount -t proc -o "$0" proc /proc && exec "$@"`, options,
-		exporter(t), "--demo", "--web.listen-address=127.0.0.1:0")
+	address, _ := start(t, exec.Command("unshare", "--mount", "sh", "-c", `mount -t proc -o "$0" proc /proc && exec "$@"`, options,
+		exporter(t), "--demo", "--web.listen-address=127.0.0.1:0"))
 	response, err := http.Get("http://" + address + "/metrics")
 	if err != nil {
 		t.Fatal(err)

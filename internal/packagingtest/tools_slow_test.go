@@ -4,15 +4,11 @@ package packagingtest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // tool returns the path of a program, or skips the test and says how to get it.
@@ -105,38 +101,6 @@ func sources(t *testing.T) string {
 	return dir
 }
 
-// freePort returns a port of the loopback interface that nobody had a moment
-// ago.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// eventually tries until it succeeds or the time is over.
-func eventually(t *testing.T, limit time.Duration, try func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := try()
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-	}
-}
-
 // background starts a command that is stopped when the test ends. What it wrote
 // is shown if the test failed by then.
 func background(t *testing.T, name string, args ...string) {
@@ -156,6 +120,3 @@ func background(t *testing.T, name string, args ...string) {
 		}
 	})
 }
-
-// loopback is a URL on this machine.
-func loopback(scheme string, port int) string { return fmt.Sprintf("%s://127.0.0.1:%d", scheme, port) }
