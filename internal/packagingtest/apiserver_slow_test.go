@@ -78,6 +78,8 @@ metadata:
 ---
 {apiVersion: v1, kind: Namespace, metadata: {name: monitoring}}
 ---
+{apiVersion: v1, kind: Namespace, metadata: {name: elsewhere, labels: {pod-security.kubernetes.io/enforce: restricted}}}
+---
 {apiVersion: v1, kind: Namespace, metadata: {name: grafana}}
 ---
 `

@@ -8,7 +8,6 @@ import (
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	monitoringalpha "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1alpha1"
 	helmvalues "helm.sh/helm/v3/pkg/cli/values"
-	apps "k8s.io/api/apps/v1"
 	core "k8s.io/api/core/v1"
 )
 
@@ -75,49 +74,6 @@ func exporterOf(t *testing.T, manifests []byte) core.Container {
 	return all[0].exporters()[0]
 }
 
-func TestHelmNull(t *testing.T) {
-	c := exporterOf(t, set(t, helmvalues.Options{Values: []string{
-		"startupProbe=null", "livenessProbe=null", "readinessProbe=null", "resources=null", "securityContext=null", "podSecurityContext=null",
-	}}))
-	if c.StartupProbe != nil || c.LivenessProbe != nil || c.ReadinessProbe != nil || c.SecurityContext != nil {
-		t.Errorf("not switched off: %+v", c)
-	}
-	if len(c.Resources.Limits) != 0 || len(c.Env) != 0 {
-		t.Errorf("resources %v, environment %v, want none", c.Resources, c.Env)
-	}
-}
-
-func TestHelmProbes(t *testing.T) {
-	c := exporterOf(t, template(t, `
-livenessProbe: {httpGet: {path: /-/healthy, port: metrics}, periodSeconds: 5}
-readinessProbe: {initialDelaySeconds: 3}
-flags: {web.prefer-openmetrics: true}
-`))
-	if p := c.LivenessProbe; p.Exec != nil || p.HTTPGet == nil || p.PeriodSeconds != 5 || p.TimeoutSeconds != 5 {
-		t.Errorf("liveness probe %+v, want that of the values", p)
-	}
-	if p := c.ReadinessProbe; p.InitialDelaySeconds != 3 || !slices.Contains(p.Exec.Command, "--ready") || !slices.Contains(p.Exec.Command, "--web.prefer-openmetrics") {
-		t.Errorf("readiness probe %+v, want the program's own, with its flags of the web server", p)
-	}
-}
-
-func TestHelmMemoryLimit(t *testing.T) {
-	for limit, want := range map[string]string{
-		"128Mi": "115MiB", "1Gi": "921MiB", "1.5Gi": "1382MiB", "100M": "85MiB", "134217728": "115MiB", "131072Ki": "115MiB", "0.5G": "429MiB",
-		`"1.5Gi"`: "1382MiB", "100000m": "",
-	} {
-		got := ""
-		for _, e := range exporterOf(t, template(t, "resources: {limits: {memory: "+limit+"}}")).Env {
-			if e.Name == "GOMEMLIMIT" {
-				got = e.Value
-			}
-		}
-		if got != want {
-			t.Errorf("GOMEMLIMIT is %q of a limit of %s, want %q", got, limit, want)
-		}
-	}
-}
-
 // TestHelmLabels checks that labels of several origins become one set, in which
 // the more special one wins.
 func TestHelmLabels(t *testing.T) {
@@ -131,23 +87,6 @@ func TestHelmLabels(t *testing.T) {
 	}
 	if s.Namespace != "elsewhere" {
 		t.Errorf("the service is in namespace %s", s.Namespace)
-	}
-}
-
-// TestHelmUpdate checks that a rollout leaves a pod that serves, and starts no
-// more pods than share the budget where it need not.
-func TestHelmUpdate(t *testing.T) {
-	for v, want := range map[string][2]int{"": {1, 0}, "replicaCount: 2": {0, 1}} {
-		d := one[*apps.Deployment](t, decode(t, template(t, v)))
-		if u := d.Spec.Strategy.RollingUpdate; u.MaxSurge.IntValue() != want[0] || u.MaxUnavailable.IntValue() != want[1] {
-			t.Errorf("%q: surge %v, unavailable %v, want %v", v, u.MaxSurge, u.MaxUnavailable, want)
-		}
-	}
-	if d := one[*apps.Deployment](t, decode(t, template(t, "updateStrategy: {type: Recreate}"))); d.Spec.Strategy.Type != apps.RecreateDeploymentStrategyType || d.Spec.Strategy.RollingUpdate != nil {
-		t.Errorf("strategy %+v", d.Spec.Strategy)
-	}
-	if s := one[*apps.StatefulSet](t, decode(t, template(t, "{shardCount: 2, updateStrategy: {type: OnDelete}}"))); s.Spec.UpdateStrategy.Type != apps.OnDeleteStatefulSetStrategyType {
-		t.Errorf("strategy %+v", s.Spec.UpdateStrategy)
 	}
 }
 
@@ -184,28 +123,6 @@ func TestHelmScrapeConfig(t *testing.T) {
 		}
 		if targets := all[1].Spec.StaticConfigs[0].Targets; !slices.Equal(targets, test.targets) {
 			t.Errorf("%s: targets %q, want %q", name, targets, test.targets)
-		}
-	}
-}
-
-// TestHelmPrefix checks that scrapes and discovery follow the server's prefix.
-func TestHelmPrefix(t *testing.T) {
-	for flags, want := range map[string]string{
-		"{}":                                "",
-		"{web.route-prefix: pg/}":           "/pg",
-		"{web.external-url: http://x/a/b/}": "/a/b",
-		"{web.external-url: http://x/a/b/, web.route-prefix: /}": "",
-	} {
-		m := one[*monitoring.PodMonitor](t, decode(t, template(t, "{podMonitor: {enabled: true}, flags: "+flags+"}")))
-		if got := m.Spec.PodMetricsEndpoints[0].Path; got != want+"/metrics" {
-			t.Errorf("%s: scrapes %s, want %s/metrics", flags, got, want)
-		}
-		s := every[*monitoringalpha.ScrapeConfig](decode(t, template(t, "{scrapeConfig: {enabled: true}, flags: "+flags+"}")))
-		if got := string(s[0].Spec.HTTPSDConfigs[0].URL); !strings.HasSuffix(got, ":9924"+want+"/sd") {
-			t.Errorf("%s: discovers at %s, want %s/sd", flags, got, want)
-		}
-		if got := *s[1].Spec.MetricsPath; got != want+"/metrics/exporter" {
-			t.Errorf("%s: scrapes %s, want %s/metrics/exporter", flags, got, want)
 		}
 	}
 }
