@@ -53,7 +53,7 @@ func configured(t *testing.T, sim *simulator.Simulator) *config.Config {
 func beside(t *testing.T, services int) (*simulator.Simulator, *config.Config) {
 	t.Helper()
 	sim := simulator.New(simulator.Config{
-		Services: services, Seed: 1, CapMode: simulator.CapReject,
+		Services: services, Seed: 1, OrgMetricsLimit: 10, CapMode: simulator.CapReject,
 		RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,
 	})
 	c := configured(t, sim)
@@ -108,7 +108,7 @@ func TestCheckBesideExporter(t *testing.T) {
 // TestCheckWaits: where others use up the rate limit, a check waits as it is told.
 func TestCheckWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sim, c := beside(t, 130)
+		sim, c := beside(t, 12)
 		sim.SetFault(simulator.Fault{
 			Endpoints: []string{"services"}, Status: http.StatusTooManyRequests, Count: 3, Header: http.Header{"X-Ratelimit-Reset": {"3"}},
 		})
@@ -124,17 +124,17 @@ func TestCheckWaits(t *testing.T) {
 // TestOnceBesideExporter: a page is complete also if requests for it are refused.
 func TestOnceBesideExporter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sim, c := beside(t, 130)
+		sim, c := beside(t, 30)
 		for _, endpoint := range []string{"services", "service_metrics"} {
 			// Of the exporter's requests and of those for the page.
-			sim.SetFault(simulator.Fault{Endpoints: []string{endpoint}, Status: http.StatusTooManyRequests, Count: 20, Probability: 0.3})
+			sim.SetFault(simulator.Fault{Endpoints: []string{endpoint}, Status: http.StatusTooManyRequests, Count: 10, Probability: 0.3})
 		}
 		c.Once.Timeout = time.Hour
 		var out bytes.Buffer
 		if err := Once(t.Context(), c, &out, log.NewNopLogger()); err != nil {
 			t.Fatal(err)
 		}
-		if n := strings.Count(out.String(), "\nPostgresServiceInfo{"); n != 130 {
+		if n := strings.Count(out.String(), "\nPostgresServiceInfo{"); n != 30 {
 			t.Errorf("%d services", n)
 		}
 	})

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
@@ -36,6 +37,29 @@ func TestIncomplete(t *testing.T) {
 	} {
 		missing, broken := incomplete(collector.OrganizationStatus{Up: true, InventoryKnown: true, Services: test.services})
 		if missing != test.missing || !errors.Is(broken, test.broken) {
+			t.Errorf("%s: %q, %v", test.name, missing, broken)
+		}
+	}
+}
+
+// TestIncompleteForNow has trouble that once waits out, and trouble that it does not.
+func TestIncompleteForNow(t *testing.T) {
+	failed := func(kind api.ErrorKind) collector.CallStatus { return collector.CallStatus{Tried: true, Reason: string(kind)} }
+	listed := collector.CallStatus{Tried: true, OK: true}
+	for _, test := range []struct {
+		name    string
+		status  collector.OrganizationStatus
+		missing string // "" if it is given up
+	}{
+		{"rate limit", collector.OrganizationStatus{Inventory: failed(api.KindRateLimited)}, "the list of services"},
+		{"key refused", collector.OrganizationStatus{Inventory: failed(api.KindUnauthorized)}, ""},
+		{"rate limit after the list", collector.OrganizationStatus{Inventory: listed, InventoryKnown: true, Metrics: failed(api.KindRateLimited)}, "metrics"},
+		{"page refused", collector.OrganizationStatus{Inventory: listed, InventoryKnown: true, Metrics: failed(api.KindBadRequest)}, "metrics"},
+		{"pages refused", collector.OrganizationStatus{Inventory: listed, InventoryKnown: true, Metrics: failed(api.KindBadRequest), Sweep: failed(api.KindNotFound)}, ""},
+		{"page forbidden", collector.OrganizationStatus{Inventory: listed, InventoryKnown: true, Metrics: failed(api.KindForbidden)}, ""},
+	} {
+		test.status.Error = "not now"
+		if missing, broken := incomplete(test.status); missing != test.missing || (broken == nil) != (test.missing != "") {
 			t.Errorf("%s: %q, %v", test.name, missing, broken)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -70,21 +71,20 @@ func (v repeated) Set(text string) error {
 
 func (v repeated) String() string { return strings.Join(*v.to, " ") }
 
-// textTo takes text in which there are neither control characters nor space around
+func textTo(to *string) Value { return parsed[string]{to, parseText} }
+
+// parseText takes text in which there are neither control characters nor space around
 // it, neither of which is ever meant.
-func textTo(to *string) Value {
-	return parsed[string]{to, func(text string) (string, error) {
-		if strings.TrimSpace(text) != text || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
-			return "", errors.New("has white space around it or control characters in it: remove them")
-		}
-		return text, nil
-	}}
+func parseText(text string) (string, error) {
+	if strings.TrimSpace(text) != text || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+		return "", errors.New("has white space around it or control characters in it: remove them")
+	}
+	return text, nil
 }
 
 func fileTo(to *string) Value {
-	v := textTo(to).(parsed[string])
 	return parsed[string]{to, func(text string) (string, error) {
-		text, err := v.parse(text)
+		text, err := parseText(text)
 		if text == "" || err != nil {
 			return "", err
 		}
@@ -94,12 +94,10 @@ func fileTo(to *string) Value {
 
 func oneOf(to *string, options ...string) Value {
 	return parsed[string]{to, func(text string) (string, error) {
-		for _, o := range options {
-			if text == o {
-				return text, nil
-			}
+		if !slices.Contains(options, text) {
+			return "", fmt.Errorf("must be one of %s", strings.Join(options, ", "))
 		}
-		return "", fmt.Errorf("must be one of %s", strings.Join(options, ", "))
+		return text, nil
 	}}
 }
 
@@ -165,9 +163,8 @@ func only(s, allowed string) bool {
 
 // idTo takes an identifier, which becomes part of a URL's path and of a label.
 func idTo(to *string) Value {
-	v := textTo(to).(parsed[string])
 	return parsed[string]{to, func(text string) (string, error) {
-		text, err := v.parse(text)
+		text, err := parseText(text)
 		if err == nil && !only(text, alphanumeric+"-_") {
 			err = errors.New("not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826")
 		}
