@@ -24,7 +24,7 @@ func (p *polling) watch(ctx context.Context, interval time.Duration) error {
 			if p.changed() {
 				// What comes of it is logged. If it failed, it is tried again when the
 				// files change again.
-				_ = p.reload()
+				_ = p.reload() //nolint:contextcheck // polls go by the context of Run
 			}
 		case <-ctx.Done():
 			return nil

@@ -160,7 +160,7 @@ func (e *exporter) run(ctx context.Context) error {
 	}
 	if interval := e.options.AutoReloadInterval; interval > 0 {
 		ctx, cancel := context.WithCancel(ctx)
-		group.Add(func() error { return e.polling.watch(ctx, interval) }, func(error) { cancel() }) //nolint:contextcheck // polls go by the context of Run
+		group.Add(func() error { return e.polling.watch(ctx, interval) }, func(error) { cancel() })
 	}
 	{
 		hangup := make(chan os.Signal, 1)

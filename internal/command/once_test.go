@@ -44,7 +44,9 @@ func TestIncomplete(t *testing.T) {
 
 // TestIncompleteForNow has trouble that once waits out, and trouble that it does not.
 func TestIncompleteForNow(t *testing.T) {
-	failed := func(kind api.ErrorKind) collector.CallStatus { return collector.CallStatus{Tried: true, Reason: string(kind)} }
+	failed := func(kind api.ErrorKind) collector.CallStatus {
+		return collector.CallStatus{Tried: true, Reason: string(kind)}
+	}
 	listed := collector.CallStatus{Tried: true, OK: true}
 	for _, test := range []struct {
 		name    string
