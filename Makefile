@@ -50,7 +50,7 @@ test-slow: ## The same against a real API server, BuildKit and goreleaser; build
 
 .PHONY: soak
 soak: ## An hour of faults at random, a real Prometheus scraping, all its values checked; SOAK_DURATION sets how long.
-	$(GO) test -tags soak -run TestSoak -timeout 0 -v ./internal/faulttest
+	$(GO) test -race -tags soak -run TestSoak -timeout 0 -v ./internal/faulttest
 
 .PHONY: model
 model: ## The collector against a model of it, under other random events each time, for MODELTIME.

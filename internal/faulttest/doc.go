@@ -1,7 +1,7 @@
 // Package faulttest proves, by injected faults, what the exporter does when upstream
 // is down, slow or lying, and when its own surroundings are hostile.
 //
-// The real binary, built with the race detector, polls a simulated upstream over
+// The real binary, with the race detector if the tests have it, polls a simulated upstream over
 // real HTTP, through a TCP link that can be cut where the fault is below HTTP. What
 // takes hours, such as an outage of the list, runs in virtual time instead, with
 // everything but main in the process of the test. Each case asserts three things:

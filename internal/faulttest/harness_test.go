@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,12 +24,12 @@ import (
 
 const module = "github.com/ClickHouse/clickhouse_postgres_exporter"
 
-// binary is the exporter, built with the race detector; or the one that
-// $FAULTTEST_EXPORTER names.
+// binary is the path of the exporter: $FAULTTEST_EXPORTER, or a build as it is released,
+// or with the race detector if the tests are built with it.
 var binary = os.Getenv("FAULTTEST_EXPORTER")
 
 // release builds the exporter as it is released, static and without the race detector,
-// whose memory would be counted, and returns its path.
+// and returns its path.
 var release func() (string, error)
 
 func TestMain(m *testing.M) {
@@ -48,22 +49,27 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	build := func(name, cgo string, flags ...string) (string, error) {
+		path := filepath.Join(dir, name)
+		cmd := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{module})...)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOFLAGS=") // which may say -race
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("build the exporter: %w\n%s", err, out)
+		}
+		return path, nil
+	}
+	release = sync.OnceValues(func() (string, error) { return build("released", "0", "-trimpath", "-ldflags=-s -w") })
 	if binary == "" {
-		binary = filepath.Join(dir, "exporter")
-		if out, err := exec.Command("go", "build", "-race", "-o", binary, module).CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "cannot build the exporter: %v\n%s", err, out)
+		if raceEnabled {
+			binary, err = build("exporter", "1", "-race")
+		} else {
+			binary, err = release()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
-	release = sync.OnceValues(func() (string, error) {
-		path := filepath.Join(dir, "released")
-		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, module)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=") // which may say -race
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("%w\n%s", err, out)
-		}
-		return path, nil
-	})
 	// Tests spend their time waiting, not computing.
 	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == f.DefValue {
 		_ = flag.Set("test.parallel", "8")
