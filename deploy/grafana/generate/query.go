@@ -34,7 +34,7 @@ func rate(metric string, labels ...string) string {
 // and gives it the labels that the inventory has of these. Exactly one series
 // of the inventory per service is taken, also while exporters disagree.
 func of(expr string, labels ...string) string {
-	info := fmt.Sprintf(`topk by (%s) (1, group by (%s) (%s and on (%s) (%s == 1)))`,
+	info := fmt.Sprintf(`topk by (%s) (1, group by (%s) (%s and on (%s) %s))`,
 		ids, join(ids, labels...),
 		one("clickhouse_postgres_service_info", `postgres_region=~"$region"`, `postgres_size=~"$size"`),
 		ids, one("clickhouse_postgres_service_state", `state=~"$state"`))
@@ -63,9 +63,9 @@ func sumBy(label, expr string) string { return fmt.Sprintf("sum by (%s) (%s)", l
 // chosen. Services without that tag, or without any, are one group; all are
 // while there is no tag to choose.
 func sumByTag(expr string) string {
-	tags := one("clickhouse_postgres_service_tags_info") + " or on (" + ids + ") " + one("clickhouse_postgres_service_info")
-	tags = `label_replace(` + tags + `, "tag", "(none)", "", "")`
-	tags = `label_replace(` + tags + `, "tag", "$1", "$tag", "(.+)")`
+	tags := `label_replace(` + one("clickhouse_postgres_service_tag", `key="$tag"`) + `, "tag", "(no value)", "", "")`
+	tags = `label_replace(` + tags + `, "tag", "$1", "value", "(.+)")`
+	tags += " or on (" + ids + `) label_replace(` + one("clickhouse_postgres_service_info") + `, "tag", "(none)", "", "")`
 	return fmt.Sprintf(`sum by (tag) ((%s) * on (%s) group_left (tag) topk by (%s) (1, group by (%s, tag) (%s)))`,
 		of(expr), ids, ids, ids, tags)
 }
@@ -93,7 +93,8 @@ func connections() string {
 	return fmt.Sprintf("sum by (%s) (%s)", ids, gauge("PostgresServer_ActiveConnections", "state"))
 }
 
-// maxConnections is known only with the exporter's collector of settings.
+// maxConnections is known only with the exporter's collector of settings, of services
+// that set it, or with --settings.assume.
 func maxConnections() string {
 	return fmt.Sprintf("max by (%s) (%s)", ids, one("clickhouse_postgres_service_setting", `name="max_connections"`))
 }
@@ -117,6 +118,33 @@ func deadlocks(window string) string {
 func storageUsed() string {
 	return gauge(diskUsed) + " / 100 * " + gauge("PostgresServer_StorageLimitBytes")
 }
+
+// storage is the size of a service's disk, from the inventory if upstream's metrics
+// do not tell it.
+func storage() string {
+	return "(" + gauge("PostgresServer_StorageLimitBytes") + " or " + gauge("clickhouse_postgres_service_storage_size_bytes") + ")"
+}
+
+// untilReadOnly is how much can be written until upstream lets a service only read,
+// when so many percent of its disk are in use. It takes a certain free space for
+// that, by the size of the disk; deploy/prometheus/rules/disks.yml has the same.
+func untilReadOnly(used string) string {
+	size := storage()
+	return size + " * (1 - " + used + " / 100) - (" +
+		"0 * (" + size + " <= 64e9) + 1e9 or " +
+		"0 * (" + size + " <= 128e9) + 5e9 or " +
+		"0 * (" + size + " <= 512e9) + 7e9 or " +
+		"0.02 * " + size + ")"
+}
+
+// diskInADay is how many percent of a disk will be in use in 24 hours, going by the
+// last six.
+func diskInADay() string {
+	return "max by (" + ids + ") (predict_linear(" + one(diskUsed) + "[6h], 24 * 3600))"
+}
+
+// lastBackup is how long ago the last backup was.
+func lastBackup() string { return age("clickhouse_postgres_service_last_backup_timestamp_seconds") }
 
 // age is how long ago a timestamp metric was.
 func age(metric string) string { return "time() - " + gauge(metric) }
@@ -170,7 +198,7 @@ func several(v object) object {
 func serviceVariables() []object {
 	const info = "clickhouse_postgres_service_info"
 	service := variable("service", "Service", fmt.Sprintf(
-		`query_result(group by (postgres_service, postgres_service_name) (%s{clickhouse_org=~"$organization", postgres_region=~"$region", postgres_size=~"$size"} and on (%s) (clickhouse_postgres_service_state{state=~"$state"} == 1)))`,
+		`query_result(group by (postgres_service, postgres_service_name) (%s{clickhouse_org=~"$organization", postgres_region=~"$region", postgres_size=~"$size"} and on (%s) clickhouse_postgres_service_state{state=~"$state"}))`,
 		info, ids,
 	))
 	// Chosen by name, known by id.
@@ -200,9 +228,7 @@ func topVariable() object {
 	return v
 }
 
-// tagVariable is the tag to group by.
+// tagVariable is the key of the tag to group by.
 func tagVariable() object {
-	v := variable("tag", "Tag", "label_names(clickhouse_postgres_service_tags_info)")
-	v["regex"] = `/^(?<value>tag_(?<text>.+))$/`
-	return v
+	return variable("tag", "Tag", `label_values(clickhouse_postgres_service_tag{clickhouse_org=~"$organization"}, key)`)
 }

@@ -11,7 +11,7 @@ func service() dashboard {
 	}
 	d.row("Overview",
 		stat("State", "none", "The state that the inventory has.", thresholds(),
-			query{"max by (state) (" + of(gauge("clickhouse_postgres_service_state", "state")+" == 1") + ")", "{{state}}"}).text(),
+			query{"max by (state) (" + of(gauge("clickhouse_postgres_service_state", "state")) + ")", "{{state}}"}).text(),
 		stat("Region", "none", "Where the service runs.", thresholds(), label("postgres_region")).text(),
 		stat("Size", "none", "The type of its machine.", thresholds(), label("postgres_size")).text(),
 		stat("Postgres", "none", "Its major version.", thresholds(), label("postgres_version")).text().size(2, 4),
@@ -26,7 +26,7 @@ func service() dashboard {
 		stat("Age of data", "s", "How long ago the exporter last got this service's metrics.", thresholds(300, "orange", 600, "red"),
 			query{of(age("clickhouse_postgres_service_metrics_last_success_timestamp_seconds")), ""}).size(2, 4),
 		timeline("State over time", "The state that the inventory had.",
-			query{"max by (state) (" + of(gauge("clickhouse_postgres_service_state", "state")+" == 1") + ")", "{{state}}"}),
+			query{"max by (state) (" + of(gauge("clickhouse_postgres_service_state", "state")) + ")", "{{state}}"}),
 		table("Inventory", "What the inventory knows of the service.",
 			[]query{{of("", "postgres_service_name", "postgres_provider", "postgres_region", "postgres_size", "postgres_version", "postgres_ha_type", "postgres_is_primary"), ""}},
 			column{"postgres_service_name", "Name", nil},
@@ -39,11 +39,10 @@ func service() dashboard {
 			column{"clickhouse_org", "Organization", nil},
 			column{"postgres_service", "Id", nil},
 		).size(12, 5),
-		table("Tags", "The service's tags, each a column. A tag without a value shows as tagpresent.",
-			// The names of the tags are not known here, only what else is in the
-			// labels. The service's name is left out, since it may change.
-			[]query{{"group without (postgres_service_name, instance, job, pod, namespace, container, endpoint, service, node, __name__) (" +
-				one("clickhouse_postgres_service_tags_info") + " and on (" + ids + ") " + of("") + ")", ""}},
+		table("Tags", "The service's tags.",
+			[]query{{"group by (" + ids + ", key, value) (" + one("clickhouse_postgres_service_tag") + " and on (" + ids + ") " + of("") + ")", ""}},
+			column{"key", "Key", nil},
+			column{"value", "Value", nil},
 		).hide("clickhouse_org", "postgres_service").size(6, 5),
 		table("Status with the metrics", "What upstream's metrics themselves say of the service. Upstream refreshes them about once a minute.",
 			[]query{{of(gauge("PostgresServiceInfo", "postgres_status", "postgres_version")), ""}},
@@ -65,10 +64,14 @@ func service() dashboard {
 		timeseries("Memory", "bytes", "Memory in use, and what there is.",
 			query{of(gauge(memoryUsed) + " / 100 * " + gauge("PostgresServer_MemoryLimitBytes")), "used"},
 			query{of(gauge("PostgresServer_MemoryLimitBytes")), "limit"}).fromZero(),
-		timeseries("Disk used", "percent", "How full the disk is, and how full it will be in 24 hours going by the last six.",
+		timeseries("Disk used", "percent", "How full the disk is, and how full it will be in 24 hours going by the last six. Upstream sends a notification at 85 %, and moves the service to a larger disk at 90 %, where its tier allows that.",
 			query{of(gauge(diskUsed)), "used"},
-			query{of("max by (" + ids + ") (predict_linear(" + one(diskUsed) + "[6h], 24 * 3600))"), "in 24 hours"}).
-			lined(thresholds(85, "orange", 95, "red")),
+			query{of(diskInADay()), "in 24 hours"}).
+			lined(thresholds(85, "orange", 90, "red")),
+		timeseries("Until read-only", "bytes", "How much can be written until upstream lets the service only read, now and in 24 hours going by the last six. It goes by free space: below 1 GB of disks up to 64 GB, 5 GB up to 128 GB, 7 GB up to 512 GB, 2 % of larger ones.",
+			query{of(untilReadOnly(gauge(diskUsed))), "now"},
+			query{of(untilReadOnly(diskInADay())), "in 24 hours"}).
+			lined(floor("red", 0, "transparent")),
 		timeseries("Disk", "bytes", "Disk space in use, and what there is: as the metrics say, and as was ordered where the inventory says it.",
 			query{of(storageUsed()), "used"},
 			query{of(gauge("PostgresServer_StorageLimitBytes")), "limit"},
@@ -81,10 +84,10 @@ func service() dashboard {
 	)
 
 	d.row("Postgres",
-		timeseries("Connections by state", "none", "Connections by what they do, and max_connections if the exporter's collector of settings is on.",
+		timeseries("Connections by state", "none", "Connections by what they do, and max_connections if it is known.",
 			query{of(gauge("PostgresServer_ActiveConnections", "state")), "{{state}}"},
 			query{of(maxConnections()), "max_connections"}).stacked().unstacked("max_connections"),
-		timeseries("Connections used", "percent", "Connections in percent of max_connections. Needs the exporter's collector of settings.",
+		timeseries("Connections used", "percent", "Connections in percent of max_connections. "+unknownMaximum,
 			query{of(connectionsUsed()), "used"}).upTo(100).lined(thresholds(80, "orange", 95, "red")),
 		timeseries("Transactions", "cps", "Transactions per second, committed and rolled back.",
 			query{of(rate("PostgresServer_TransactionsCommitted_Total")), "committed"},
@@ -102,6 +105,17 @@ func service() dashboard {
 			query{of(deadlocks("$__rate_interval")), "deadlocks"}).bars(),
 		timeseries("Database sizes", "bytes", "Size on disk of each database.",
 			query{of(gauge("PostgresServer_DatabaseSizeBytes", "database")), "{{database}}"}).stacked(),
+	)
+
+	d.row("Backups",
+		stat("Last backup", "s", "How long ago the last backup was. Upstream makes one a day. Needs the exporter's collector of backups.", thresholds(26*3600, "orange"),
+			query{of(lastBackup()), ""}).size(4, 4),
+		stat("Backups kept", "none", "Base backups that upstream still has.", thresholds(),
+			query{of(gauge("clickhouse_postgres_service_retained_backups")), ""}).size(4, 4),
+		stat("Restore from", "dateTimeFromNow", "The earliest moment that can be restored, where upstream tells it.", thresholds(),
+			query{of("1000 * " + gauge("clickhouse_postgres_service_earliest_restore_timestamp_seconds")), ""}).size(4, 4),
+		timeseries("Age of the last backup", "s", "It falls to zero with each backup, once a day.",
+			query{of(lastBackup()), "age"}).lined(thresholds(26*3600, "orange")).size(12, 4),
 	)
 
 	d.row("Freshness",
