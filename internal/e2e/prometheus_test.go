@@ -9,8 +9,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	httpconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery"
+	_ "github.com/prometheus/prometheus/discovery/http" // registers http_sd_configs
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -24,7 +27,7 @@ import (
 type server struct {
 	db      *tsdb.DB
 	engine  *promql.Engine
-	manager *scrape.Manager
+	manager *scrape.Manager // nil until it scrapes
 	log     *syncBuffer
 }
 
@@ -51,23 +54,15 @@ func startServer(t *testing.T, jobs ...job) *server {
 			Targets: []model.LabelSet{{model.AddressLabel: model.LabelValue(j.target)}},
 		}}
 	}
-	log := &syncBuffer{}
-	logger := slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cfg, err := config.Load(text.String(), logger)
+	s := newServer(t)
+	cfg, err := config.Load(text.String(), s.logger())
 	if err != nil {
 		t.Fatalf("prometheus refuses the configuration: %v\n%s", err, text.String())
-	}
-
-	options := tsdb.DefaultOptions()
-	options.EnableExemplarStorage = true
-	db, err := tsdb.Open(t.TempDir(), slog.New(slog.DiscardHandler), nil, options, tsdb.NewDBStats())
-	if err != nil {
-		t.Fatal(err)
 	}
 	manager, err := scrape.NewManager(&scrape.Options{
 		DiscoveryReloadInterval: model.Duration(10 * time.Millisecond),
 		EnableZstdScrape:        true,
-	}, logger, nil, nil, db, prometheus.NewRegistry())
+	}, s.logger(), nil, nil, s.db, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +79,24 @@ func startServer(t *testing.T, jobs ...job) *server {
 	t.Cleanup(func() {
 		manager.Stop()
 		<-done
-		_ = db.Close()
 	})
+	s.manager = manager
+	return s
+}
+
+// newServer returns a server that scrapes nothing yet.
+func newServer(t *testing.T) *server {
+	t.Helper()
+	options := tsdb.DefaultOptions()
+	options.EnableExemplarStorage = true
+	db, err := tsdb.Open(t.TempDir(), slog.New(slog.DiscardHandler), nil, options, tsdb.NewDBStats())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
 	return &server{
-		db:      db,
-		manager: manager,
-		log:     log,
+		db:  db,
+		log: &syncBuffer{},
 		engine: promql.NewEngine(promql.EngineOpts{
 			MaxSamples:           50_000_000,
 			Timeout:              time.Minute,
@@ -99,6 +106,63 @@ func startServer(t *testing.T, jobs ...job) *server {
 			Parser:               parser.NewParser(parser.Options{}),
 		}),
 	}
+}
+
+func (s *server) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// startConfigured is a Prometheus with a whole configuration file, service
+// discovery included, that connects as options say.
+func startConfigured(t *testing.T, text string, options ...httpconfig.HTTPClientOption) *server {
+	t.Helper()
+	s := newServer(t)
+	logger := s.logger()
+	cfg, err := config.Load(text, logger)
+	if err != nil {
+		t.Fatalf("prometheus refuses the configuration: %v\n%s", err, text)
+	}
+	registry := prometheus.NewRegistry()
+	mechanisms, err := discovery.CreateAndRegisterSDMetrics(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	found := discovery.NewManager(ctx, logger, registry, mechanisms, discovery.Updatert(100*time.Millisecond), discovery.HTTPClientOptions(options...))
+	manager, err := scrape.NewManager(&scrape.Options{
+		DiscoveryReloadInterval: model.Duration(100 * time.Millisecond),
+		HTTPClientOptions:       options,
+	}, logger, nil, nil, s.db, registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := manager.ApplyConfig(cfg); err != nil {
+		t.Fatal(err)
+	}
+	mechanismsOf := make(map[string]discovery.Configs)
+	for _, c := range cfg.ScrapeConfigs {
+		mechanismsOf[c.JobName] = c.ServiceDiscoveryConfigs
+	}
+	if err := found.ApplyConfig(mechanismsOf); err != nil {
+		t.Fatal(err)
+	}
+	discovering, scraping := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(discovering)
+		_ = found.Run()
+	}()
+	go func() {
+		defer close(scraping)
+		_ = manager.Run(found.SyncCh())
+	}()
+	t.Cleanup(func() {
+		cancel()
+		manager.Stop()
+		<-discovering
+		<-scraping
+	})
+	s.manager = manager
+	return s
 }
 
 // query evaluates an expression now.

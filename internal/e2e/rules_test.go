@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"cmp"
-	"context"
 	"fmt"
-	"log/slog"
 	"math"
 	"net/http"
 	"os"
@@ -14,18 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/prometheus/config"
-	"github.com/prometheus/prometheus/discovery"
-	_ "github.com/prometheus/prometheus/discovery/http" // registers http_sd_configs
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
-	"github.com/prometheus/prometheus/scrape"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
@@ -361,55 +354,4 @@ func TestSampleConfigsScrape(t *testing.T) {
 			}
 		})
 	}
-}
-
-// startConfigured is a Prometheus with a whole configuration file, service
-// discovery included.
-func startConfigured(t *testing.T, text string) *server {
-	t.Helper()
-	s := startServer(t)
-	logger := slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	cfg, err := config.Load(text, logger)
-	if err != nil {
-		t.Fatalf("prometheus refuses the configuration: %v\n%s", err, text)
-	}
-	registry := prometheus.NewRegistry()
-	mechanisms, err := discovery.CreateAndRegisterSDMetrics(registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	found := discovery.NewManager(ctx, logger, registry, mechanisms, discovery.Updatert(100*time.Millisecond))
-	manager, err := scrape.NewManager(&scrape.Options{
-		DiscoveryReloadInterval: model.Duration(100 * time.Millisecond),
-	}, logger, nil, nil, s.db, registry)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := manager.ApplyConfig(cfg); err != nil {
-		t.Fatal(err)
-	}
-	mechanismsOf := make(map[string]discovery.Configs)
-	for _, c := range cfg.ScrapeConfigs {
-		mechanismsOf[c.JobName] = c.ServiceDiscoveryConfigs
-	}
-	if err := found.ApplyConfig(mechanismsOf); err != nil {
-		t.Fatal(err)
-	}
-	discovering, scraping := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(discovering)
-		_ = found.Run()
-	}()
-	go func() {
-		defer close(scraping)
-		_ = manager.Run(found.SyncCh())
-	}()
-	t.Cleanup(func() {
-		cancel()
-		manager.Stop()
-		<-discovering
-		<-scraping
-	})
-	return s
 }

@@ -81,13 +81,19 @@ const (
 )
 
 // cpuUsed is the percentage of its cores that a service uses. A processor that
-// waits for the disk is not used.
-func cpuUsed() string { return "100 * " + coresUsed() + " / " + gauge("PostgresServer_CPUCores") }
-
-func coresUsed() string {
-	return fmt.Sprintf(`sum by (%s) (max by (%s, mode) (rate(%s[$__rate_interval])))`,
-		ids, ids, one("PostgresServer_CPUSeconds_Total", `mode!~"idle|iowait"`))
+// waits for the disk is not used. It is a ratio of counters, which is right also
+// where they are read less often than they change.
+func cpuUsed() string {
+	return "100 * " + coresIn(`mode!~"idle|iowait"`) + " / (" + coresIn() + " > 0)"
 }
+
+// coresIn is how many cores are in the modes that match, all together.
+func coresIn(matchers ...string) string {
+	return fmt.Sprintf(`sum by (%s) (max by (%s, mode) (rate(%s[$__rate_interval])))`,
+		ids, ids, one("PostgresServer_CPUSeconds_Total", matchers...))
+}
+
+func coresUsed() string { return cpuUsed() + " / 100 * " + gauge("PostgresServer_CPUCores") }
 
 func connections() string {
 	return fmt.Sprintf("sum by (%s) (%s)", ids, gauge("PostgresServer_ActiveConnections", "state"))

@@ -54,7 +54,7 @@ func service() dashboard {
 	d.row("Processor, memory, disk",
 		timeseries("CPU by mode", "percent", "What the cores did, in percent of all of them. Idle is left out.",
 			query{
-				of("100 * " + rate("PostgresServer_CPUSeconds_Total", "mode") + ` / on (` + ids + `) group_left () ` + gauge("PostgresServer_CPUCores")),
+				of("100 * " + rate("PostgresServer_CPUSeconds_Total", "mode") + ` / on (` + ids + `) group_left () (` + coresIn() + " > 0)"),
 				"{{mode}}",
 			}).stacked().upTo(100).hidden("idle"),
 		timeseries("CPU used", "percent", "Cores at work, in percent of all of them. Waiting for the disk does not count.",
