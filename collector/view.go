@@ -152,9 +152,9 @@ func (v *organizationView) servicePage(id string, now time.Time) ([]*exposition.
 	case s == nil:
 		return nil, ErrNotFound
 	case s.block != nil:
-	case s.entry != nil && !s.entry.Running() && s.fetchedAt.IsZero() && !reached(now, v.inventory.ReadAt.Add(v.config.MaxAge)):
-		// A service that is being created has no metrics yet, and that is not an
-		// outage: what the inventory says is the whole answer.
+	case s.entry != nil && !s.entry.Running() && !reached(now, v.inventory.ReadAt.Add(v.config.MaxAge)):
+		// A service that does not run may have no metrics, or no longer, and that is
+		// no outage: what the inventory says is the whole answer.
 	default:
 		return nil, unavailable("service "+s.id, now, s.fetchedAt, cmp.Or(s.err, v.metricsErr), "it has not been read yet, or upstream's page does not include it")
 	}
