@@ -54,7 +54,7 @@ func newPolling(c *config.Config, registry *prometheus.Registry, logger log.Logg
 		lastGood: prometheus.NewGauge(prometheus.GaugeOpts{
 			Namespace: config.Program,
 			Name:      "config_last_reload_success_timestamp_seconds",
-			Help:      "When the configuration was last loaded successfully, in seconds since 1970.",
+			Help:      "Unix timestamp of the last successful load of the configuration.",
 		}),
 	}
 	registry.MustRegister(p.successful, p.lastGood)

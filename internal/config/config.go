@@ -62,38 +62,28 @@ type Config struct {
 
 	LogLevel, LogFormat string
 
-	Demo        Demo
-	Check       Check
-	Once        Once
-	Healthcheck Healthcheck
-}
+	Demo struct {
+		Enabled       bool
+		Services      int
+		Seed          uint64
+		ListenAddress string
+	}
 
-// Demo is what is simulated.
-type Demo struct {
-	Enabled       bool
-	Services      int
-	Seed          uint64
-	ListenAddress string
-}
-
-// Check is what the command check is told.
-type Check struct {
-	JSON    bool
-	Timeout time.Duration
-}
-
-// Once is what the command once is told.
-type Once struct {
-	Format  string
-	Output  string // file, "" for stdout
-	Timeout time.Duration
-}
-
-// Healthcheck is what the command healthcheck is told.
-type Healthcheck struct {
-	Ready             bool
-	CertFile, KeyFile string // presented to a server that asks for a certificate
-	Timeout           time.Duration
+	// What the commands of these names are told.
+	Check struct {
+		JSON    bool
+		Timeout time.Duration
+	}
+	Once struct {
+		Format  string
+		Output  string // file, "" for stdout
+		Timeout time.Duration
+	}
+	Healthcheck struct {
+		Ready             bool
+		CertFile, KeyFile string // presented to a server that asks for a certificate
+		Timeout           time.Duration
+	}
 }
 
 // New returns a configuration that flags are to fill.
