@@ -121,6 +121,7 @@ type ServiceStatus struct {
 	CPUUsedRatio  *float64 `json:"cpu_used_ratio,omitempty"` // of all cores, between the last two changes
 	Connections   *float64 `json:"connections,omitempty"`    // in all states
 	DiskUsedRatio *float64 `json:"disk_used_ratio,omitempty"`
+	DiskSizeBytes *float64 `json:"disk_size_bytes,omitempty"` // or else StorageGiB
 }
 
 // Listed returns the service as the inventory lists it, for an inventory.Filter.
@@ -217,7 +218,8 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 	}
 	if s.block != nil {
 		o.Series = s.block.Series()
-		o.CPUUsedRatio, o.Connections, o.DiskUsedRatio = s.utilization.cpu, s.utilization.connections, s.utilization.disk
+		o.CPUUsedRatio, o.Connections = s.utilization.cpu, s.utilization.connections
+		o.DiskUsedRatio, o.DiskSizeBytes = s.utilization.disk, s.utilization.diskSize
 	}
 	if !s.fetchedAt.IsZero() {
 		o.LastSuccess, o.LastChange = s.fetchedAt.Round(0), s.changedAt.Round(0)

@@ -11,6 +11,7 @@ const (
 	cpuSecondsName      = "PostgresServer_CPUSeconds_Total"
 	connectionsName     = "PostgresServer_ActiveConnections"
 	diskUsedPercentName = "PostgresServer_FilesystemUsedPercent"
+	diskSizeName        = "PostgresServer_StorageLimitBytes"
 )
 
 // utilization is the few values of a service's metrics that people look for first.
@@ -21,6 +22,7 @@ type utilization struct {
 	cpu         *float64 // share of all cores, between the last two changes of the values
 	connections *float64 // in all states
 	disk        *float64 // share of the storage
+	diskSize    *float64 // in bytes
 }
 
 // known returns a number, unless it is one that JSON could not hold.
@@ -59,6 +61,9 @@ func newUtilization(m *exposition.Metrics, last utilization) utilization {
 	}
 	for _, v := range m.Find(diskUsedPercentName) {
 		u.disk = known(v / 100)
+	}
+	for _, v := range m.Find(diskSizeName) {
+		u.diskSize = known(v)
 	}
 	return u
 }

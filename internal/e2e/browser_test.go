@@ -188,7 +188,7 @@ func TestStatusPageInABrowser(t *testing.T) {
 	if ask[bool](t, b, `document.getElementById("pause").hidden`) {
 		t.Error("the script is not in force")
 	}
-	if got := ask[string](t, b, `document.title`); got != "Serving metrics, with 1 problem – ClickHouse Postgres exporter" {
+	if got := ask[string](t, b, `document.title`); got != "Serving metrics, with 2 problems – ClickHouse Postgres exporter" {
 		t.Errorf("title %q", got)
 	}
 
@@ -271,6 +271,7 @@ func TestStatusPageLooks(t *testing.T) {
 	b := openBrowser(t, e)
 	b.open(t, "")
 	b.await(t, `document.querySelectorAll(".spark .line").length > 50`)
+	service := ask[string](t, b, `document.querySelector("tbody th a").getAttribute("href")`)
 	for _, scheme := range []string{"light", "dark"} {
 		for _, size := range []struct {
 			name          string
@@ -286,6 +287,8 @@ func TestStatusPageLooks(t *testing.T) {
 				t.Errorf("%s: the page is %d pixels too wide", size.name, over)
 			}
 			b.keep(t, scheme+"-"+size.name, size.whole)
+			b.open(t, service)
+			b.keep(t, scheme+"-"+size.name+"-service", size.whole)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // The severities of problems, worst first.
 const (
-	severityError   = "error"   // data is missing, or soon will be
+	severityError   = "error"   // data is missing, or soon will be; a service cannot be used
 	severityWarning = "warning" // something is wrong, data is served
 	severityNotice  = "notice"  // good to know
 )
@@ -140,11 +140,17 @@ func keyProblem(o *collector.OrganizationStatus, call collector.CallStatus) prob
 func serviceProblems(o *collector.OrganizationStatus) []problem {
 	var found []problem
 	maxAge := formatDuration(o.MaxAgeSeconds)
-	var stale, missing, unavailable []*collector.ServiceStatus
+	var stale, missing, unavailable, readOnly, low []*collector.ServiceStatus
 	for i := range o.Services {
 		s := &o.Services[i]
 		if s.State == inventory.StateUnavailable {
 			unavailable = append(unavailable, s)
+		}
+		switch diskClass(s) {
+		case "bad":
+			readOnly = append(readOnly, s)
+		case "warn":
+			low = append(low, s)
 		}
 		switch {
 		case s.Error != "" && s.Series > 0:
@@ -181,6 +187,22 @@ func serviceProblems(o *collector.OrganizationStatus) []problem {
 			query:  "state=" + inventory.StateUnavailable,
 		})
 	}
+	if len(readOnly) > 0 {
+		found = append(found, problem{
+			kind: "read-only", Severity: severityError, Title: plural(len(readOnly), "service has", "services have") + " too little free disk space to write",
+			Detail: serviceNames(readOnly),
+			Remedy: "ClickHouse Cloud lets such a service only read. Free disk space, or choose a larger disk in the ClickHouse Cloud console.",
+			query:  "problems=1&sort=disk&order=desc",
+		})
+	}
+	if len(low) > 0 {
+		found = append(found, problem{
+			kind: "disk space", Severity: severityWarning, Title: plural(len(low), "service uses", "services use") + " more than " + formatPercent(diskWarning) + " of the disk",
+			Detail: serviceNames(low),
+			Remedy: "At 90" + narrowSpace + "% ClickHouse Cloud chooses a larger disk if the tier allows it. If it does not, free disk space.",
+			query:  "problems=1&sort=disk&order=desc",
+		})
+	}
 	if o.UnknownServices > 0 {
 		found = append(found, problem{
 			kind: "unknown", Severity: severityNotice, Title: plural(o.UnknownServices, "service is", "services are") + " in the metrics but not in the list of services",
@@ -207,6 +229,17 @@ func isPending(s *collector.ServiceStatus) bool {
 	return s.State == inventory.StateRunning && s.LastSuccess.IsZero() && s.Error == ""
 }
 
+// neverRead returns how many services should have metrics but were never read.
+func neverRead(o *collector.OrganizationStatus) int {
+	n := 0
+	for i := range o.Services {
+		if s := &o.Services[i]; s.State == inventory.StateRunning && s.LastSuccess.IsZero() {
+			n++
+		}
+	}
+	return n
+}
+
 // isExpired tells whether a service should have metrics and had some, which are too old.
 func isExpired(s *collector.ServiceStatus) bool {
 	return s.Series == 0 && s.State == inventory.StateRunning && !s.LastSuccess.IsZero()
@@ -214,7 +247,7 @@ func isExpired(s *collector.ServiceStatus) bool {
 
 // hasProblem tells whether the table's filter for problems selects a service.
 func hasProblem(s *collector.ServiceStatus) bool {
-	return s.Error != "" || isExpired(s) || s.State == inventory.StateUnavailable
+	return s.Error != "" || isExpired(s) || s.State == inventory.StateUnavailable || diskClass(s) != ""
 }
 
 func firstError(services []*collector.ServiceStatus) string {

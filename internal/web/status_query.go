@@ -23,7 +23,8 @@ func perPageChoices() []int { return []int{25, defaultPerPage, 100, 200} }
 // each of whose values is bounded; unknown and invalid values are ignored.
 type tableQuery struct {
 	organization, state, region, search string
-	problems                            bool // only services that have one
+	service                             string // id of the one whose own view is shown
+	problems                            bool   // only services that have one
 
 	services *inventory.Matcher // of state and region
 	words    []string           // of search, in lower case
@@ -41,6 +42,7 @@ func parseTableQuery(q url.Values) (tableQuery, error) {
 	}
 	t := tableQuery{
 		organization: bounded("organization"), state: bounded("state"), region: bounded("region"),
+		service:  bounded("service"),
 		search:   strings.TrimSpace(bounded("q")),
 		problems: q.Get("problems") == "1",
 		page:     1, perPage: defaultPerPage,
@@ -71,6 +73,7 @@ func (t tableQuery) values() url.Values {
 			q.Set(key, value)
 		}
 	}
+	set("service", t.service, t.service != "")
 	set("organization", t.organization, t.organization != "")
 	set("state", t.state, t.state != "")
 	set("region", t.region, t.region != "")
@@ -85,7 +88,10 @@ func (t tableQuery) values() url.Values {
 
 // link returns the address of the table with this query, relative to the page.
 func (t tableQuery) link() string {
-	if q := t.values().Encode(); q != "" {
+	switch q := t.values().Encode(); {
+	case t.service != "":
+		return "?" + q
+	case q != "":
 		return "?" + q + "#services"
 	}
 	return "./#services"
@@ -93,12 +99,13 @@ func (t tableQuery) link() string {
 
 // filters tells whether it may leave out services.
 func (t tableQuery) filters() bool {
-	return t.organization != "" || t.state != "" || t.region != "" || t.search != "" || t.problems
+	return t.service != "" || t.organization != "" || t.state != "" || t.region != "" || t.search != "" || t.problems
 }
 
 // matches tells whether a service is selected.
 func (t *tableQuery) matches(r *row) bool {
-	return (t.organization == "" || isNamed(r.organization, t.organization)) &&
+	return (t.service == "" || t.service == r.service.ID) &&
+		(t.organization == "" || isNamed(r.organization, t.organization)) &&
 		t.services.Match(r.service.Listed()) &&
 		(!t.problems || hasProblem(r.service)) &&
 		!slices.ContainsFunc(t.words, func(word string) bool { return !contains(r.service, word) })

@@ -46,7 +46,8 @@ type option struct {
 // rowView is a row as the page shows it.
 type rowView struct {
 	Key               string // unique on the page
-	Name, ID, Link    string
+	Name, ID          string
+	Link, Metrics     string // the service's own view, and its metrics
 	Organization      string
 	State, StateClass string
 	Region, Size      string
@@ -57,6 +58,10 @@ type rowView struct {
 	Series            string
 	Tags, MoreTags    []string
 	Error             string
+
+	// In the service's own view only.
+	Facts  []option
+	Charts []chart
 }
 
 const (
@@ -66,6 +71,9 @@ const (
 	maxTagLength = 60
 	// maxErrorBytes bounds an error in the table.
 	maxErrorBytes = 600
+	// cpuWarning is the share of the CPU in use above which it is marked: there the alert
+	// begins.
+	cpuWarning = 0.9
 	// maxOptions bounds the options of a filter; states and regions are few.
 	maxOptions = 200
 )
@@ -188,7 +196,8 @@ func newRow(r *row, number int, history *History) rowView {
 	v := rowView{
 		Key:  "service-" + strconv.Itoa(number),
 		Name: cmp.Or(s.Name, s.ID), ID: s.ID,
-		Link:         "v1/organizations/" + url.PathEscape(r.organization.ID) + "/postgres/" + url.PathEscape(s.ID) + "/prometheus",
+		Link:         tableQuery{service: s.ID, organization: r.organization.ID, page: 1, perPage: defaultPerPage}.link(),
+		Metrics:      "v1/organizations/" + url.PathEscape(r.organization.ID) + "/postgres/" + url.PathEscape(s.ID) + "/prometheus",
 		Organization: r.organizationName(),
 		State:        cmp.Or(s.State, "not in the list"), StateClass: stateClass(s.State),
 		Region: s.Region, Size: s.Size, HA: s.HAType, Version: s.Version, Role: role(s),
@@ -228,27 +237,23 @@ func newRow(r *row, number int, history *History) rowView {
 	moments, values := history.track(trackKey{r.organization.ID, s.ID})
 	count := func(v float64) string { return formatInteger(int(math.Round(v))) }
 	spark := chart{Width: 48, Height: 18, MaxPoints: 30, Title: "Connections"}
-	v.Connections = withValue(spark.draw(moments, values[connections], count), s.Connections, count, math.Inf(1), math.Inf(1))
+	v.Connections = withValue(spark.draw(moments, values[connections], count), s.Connections, count)
 	spark.Top, spark.Title = 1, "CPU"
-	v.CPU = withValue(spark.draw(moments, values[cpuUsed], formatPercent), s.CPUUsedRatio, formatPercent, 0.8, 0.95)
+	v.CPU = withValue(spark.draw(moments, values[cpuUsed], formatPercent), s.CPUUsedRatio, formatPercent)
+	if s.CPUUsedRatio != nil && *s.CPUUsedRatio > cpuWarning {
+		v.CPU.Class = "warn"
+	}
 	spark.Title = "Disk used"
-	v.Disk = withValue(spark.draw(moments, values[diskUsed], formatPercent), s.DiskUsedRatio, formatPercent, 0.8, 0.9)
+	v.Disk = withValue(spark.draw(moments, values[diskUsed], formatPercent), s.DiskUsedRatio, formatPercent)
+	v.Disk.Class = diskClass(s)
 	return v
 }
 
-// withValue gives a chart the value of the status, which is newer than the history, and
-// marks it if it is high.
-func withValue(c chart, value *float64, format func(float64) string, warning, critical float64) chart {
+// withValue gives a chart the value of the status, which is newer than the history.
+func withValue(c chart, value *float64, format func(float64) string) chart {
 	c.Latest = ""
-	if value == nil {
-		return c
-	}
-	c.Latest = format(*value)
-	switch {
-	case *value >= critical:
-		c.Class = "bad"
-	case *value >= warning:
-		c.Class = "warn"
+	if value != nil {
+		c.Latest = format(*value)
 	}
 	return c
 }

@@ -28,8 +28,10 @@ type pageView struct {
 
 	Problems, Resolved []problem
 
-	Cards []cardView
-	Table tableView
+	// Either all of this, or one service.
+	Cards   []cardView
+	Table   tableView
+	Service *rowView
 
 	MetricsPath string
 }
@@ -43,6 +45,7 @@ type cardView struct {
 	States     []stateView
 	Newest     string // data age
 	Oldest     string
+	Never      int    // services that should have been read but never were
 	List       string // age of the list of services, "" if it has not been read
 	Next       string // request
 	Upstream   string // its refresh interval
@@ -81,11 +84,17 @@ func (p *statusPage) view(s collector.Status, q tableQuery) pageView {
 	}
 	v.summarize(&s)
 	several := len(s.Organizations) > 1
+	rows := q.rows(&s)
+	if q.service != "" {
+		v.Service = &rowView{} // which has no name: there is no such service
+		if len(rows) > 0 {
+			v.Service = newServiceView(&rows[0], several, s.Time, p.history)
+		}
+		return v
+	}
 	for i := range s.Organizations {
 		v.Cards = append(v.Cards, newCard(&s.Organizations[i], s.Time, p.history, several))
 	}
-
-	rows := q.rows(&s)
 	pages := max(1, (len(rows)+q.perPage-1)/q.perPage)
 	q.page = min(q.page, pages)
 	first := (q.page - 1) * q.perPage
@@ -126,7 +135,7 @@ func (v *pageView) summarize(s *collector.Status) {
 			warnings++
 		}
 	}
-	starting, services, running, pending, series, oldest := false, 0, 0, 0, 0, 0.0
+	starting, services, running, pending, never, series, oldest := false, 0, 0, 0, 0, 0, 0.0
 	for i := range s.Organizations {
 		o := &s.Organizations[i]
 		starting = starting || !o.Inventory.Tried && o.Error == ""
@@ -137,6 +146,7 @@ func (v *pageView) summarize(s *collector.Status) {
 				pending++
 			}
 		}
+		never += neverRead(o)
 		series += o.Series
 		if _, age, ok := dataAges(o); ok {
 			oldest = max(oldest, age)
@@ -158,11 +168,11 @@ func (v *pageView) summarize(s *collector.Status) {
 		v.Facts = append(v.Facts, plural(len(s.Organizations), "organization", "organizations"))
 	}
 	v.Facts = append(v.Facts, plural(services, "service", "services")+", "+formatInteger(running)+" running")
-	if pending > 0 {
-		v.Facts = append(v.Facts, formatInteger(pending)+" not read yet")
-	}
 	if series > 0 {
 		v.Facts = append(v.Facts, formatInteger(series)+" series", "oldest data "+formatAge(oldest))
+	}
+	if never > 0 {
+		v.Facts = append(v.Facts, formatInteger(never)+" never read")
 	}
 }
 
@@ -173,7 +183,7 @@ func newCard(o *collector.OrganizationStatus, now time.Time, history *History, s
 		Services: len(o.Services), Series: o.Series, Bytes: o.PageBytes,
 		Budget: o.Budget, Window: formatDuration(o.Budget.WindowSeconds),
 		Refresh: "every " + formatDuration(math.Ceil(o.RefreshSeconds)),
-		Newest:  "no data yet",
+		Newest:  "no data yet", Never: neverRead(o),
 	}
 	if o.ID == "" {
 		c.ID = "id not known yet"

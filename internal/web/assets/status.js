@@ -107,15 +107,17 @@
     history.replaceState(null, "", address);
     refresh(address);
   };
-  form.addEventListener("input", () => {
-    clearTimeout(settled);
-    settled = setTimeout(apply, 200);
-  });
-  form.addEventListener("submit", (e) => {
-    e.preventDefault();
-    clearTimeout(settled);
-    apply();
-  });
+  if (form) { // there is none where one service is shown
+    form.addEventListener("input", () => {
+      clearTimeout(settled);
+      settled = setTimeout(apply, 200);
+    });
+    form.addEventListener("submit", (e) => {
+      e.preventDefault();
+      clearTimeout(settled);
+      apply();
+    });
+  }
 
   schedule();
 })();
