@@ -19,7 +19,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 )
 
-// rules are what a user might do with three rules.
+// rules are a user's three relabelling rules.
 func rules() []*relabel.Config {
 	list := []*relabel.Config{
 		{SourceLabels: model.LabelNames{"__name__"}, Regex: relabel.MustNewRegexp("go_.*|process_.*"), Action: relabel.Drop},
@@ -51,8 +51,8 @@ func (r *rewriter) rewrite(lset labels.Labels) (labels.Labels, bool) {
 	return r.builder.Labels(), keep
 }
 
-// dataModel makes a page as one does with what Prometheus's libraries offer:
-// parse into the data model, label, sort, encode, compress.
+// dataModel makes a page with Prometheus's libraries in the usual way: parse into the data model,
+// label, sort, encode, compress.
 func dataModel(page []byte, r *rewriter, out io.Writer) error {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
@@ -96,9 +96,9 @@ func dataModel(page []byte, r *rewriter, out io.Writer) error {
 	return z.Close()
 }
 
-// seriesBySeries makes a page with Prometheus's own fast parser.
+// seriesBySeries makes a page with Prometheus's own parser, one series after the other.
 func seriesBySeries(page []byte, r *rewriter, out io.Writer) error {
-	// The parser appends to what it is given if there is room.
+	// The parser appends to its input if there is room.
 	parser := textparse.NewPromParser(slices.Clip(page), labels.NewSymbolTable(), false)
 	z, err := gzip.NewWriterLevel(out, 6)
 	if err != nil {
@@ -139,7 +139,7 @@ func seriesBySeries(page []byte, r *rewriter, out io.Writer) error {
 	}
 }
 
-// gzipSix compresses at level 6 of the standard library.
+// gzipSix compresses at level 6 with the standard library.
 func gzipSix(out io.Writer, page []byte) error {
 	z, err := gzip.NewWriterLevel(out, 6)
 	if err != nil {

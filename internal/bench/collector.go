@@ -16,7 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// gate is an upstream in memory: it answers when the measurement lets it.
+// gate is an upstream in memory that answers when the measurement allows it.
 type gate struct {
 	*recording
 	stay  bool // values do not change
@@ -49,8 +49,8 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// poll returns a function that has a collector poll once, and encodes the page of
-// everything. stop ends the collector.
+// poll returns a function that makes a collector poll once and encodes the page of everything. stop
+// stops the collector.
 func (g *gate) poll(ctx context.Context, encoder *exposition.Encoder) (poll, stop func() error, err error) {
 	enrich, err := inventory.ParseEnrichLabels([]string{"region", "size", "state"})
 	if err != nil {
@@ -81,7 +81,7 @@ func (g *gate) poll(ctx context.Context, encoder *exposition.Encoder) (poll, sto
 	go func() { done <- c.Run(ctx) }()
 	<-g.asked
 	return func() error {
-			<-g.asked // for the next page: the one before is in
+			<-g.asked // for the next page: the previous one is complete
 			docs, err := c.Page("", "")
 			if err != nil {
 				return err
@@ -94,13 +94,13 @@ func (g *gate) poll(ctx context.Context, encoder *exposition.Encoder) (poll, sto
 		}, nil
 }
 
-// collectorRefresh measures all of the exporter but the network and HTTP.
+// collectorRefresh measures everything in the exporter except the network and HTTP.
 func collectorRefresh(ctx context.Context, b *bench, n int) error {
 	return b.polls(ctx, n, false)
 }
 
-// unchangedPoll measures a poll that brings the values that are there already: only the
-// document of the services' health is encoded again, which says when that was.
+// unchangedPoll measures a poll that brings the same values as before: only the health of services
+// is encoded again, because it has the time of the poll.
 func unchangedPoll(ctx context.Context, b *bench, n int) error {
 	return b.polls(ctx, n, true)
 }

@@ -1,11 +1,10 @@
-// Command bench measures what the exporter costs, each time beside what else one
-// could do, in the same run on the same machine:
+// Command bench measures what the exporter costs, and compares it with alternatives in the same run
+// on the same machine:
 //
 //	go run ./internal/bench [-quick] [row…]
 //
-// Costs are CPU time, user and system, as the kernel accounts for it, and resident
-// memory: on a busy machine time that passes says little. Measurements take turns with
-// those that they are compared with. It runs on Linux.
+// Costs are CPU time, user and system, as accounted by the kernel, and resident memory; elapsed
+// time means little on a busy machine. Measurements that are compared alternate. It runs on Linux.
 package main
 
 import (
@@ -30,11 +29,11 @@ func main() {
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to be undone
+		os.Exit(1) //nolint:gocritic // nothing is left to clean up
 	}
 }
 
-// bench is what to measure, and with what.
+// bench is what to measure, and how.
 type bench struct {
 	services []int  // sizes of fleets; nil for those of each row
 	rounds   int    // of each measurement
@@ -48,25 +47,25 @@ type row struct {
 	name, about string
 	services    []int
 	measure     func(context.Context, *bench, int) error
-	// processes tells that the exporter's binary is needed.
+	// processes says that the exporter's binary is needed.
 	processes bool
 }
 
 func rows() []row {
 	return []row{
-		{"spaced", "a scrape of /metrics each 1.1 s | a page of go_* and process_* by client_golang", []int{12, 100, 1000}, spaced, true},
+		{"spaced", "a scrape of /metrics every 1.1 s | a page of go_* and process_* by client_golang", []int{12, 100, 1000}, spaced, true},
 		{"back-to-back", "scrapes of a page that does not change | the same bytes prebuilt", []int{100, 1000}, backToBack, true},
 		{"service-page", "each service's own page once after a refresh | expfmt and pooled gzip of the same families", []int{100}, servicePages, false},
 		{"refresh", "all values new, 3 labels, 3 rules, gzip | parse, label, sort, expfmt, gzip 6", []int{100, 1000}, refresh, false},
 		{"first", "a page never seen before | textparse, rules for each series, gzip 6", []int{100, 1000}, firstRefresh, false},
-		{"collector", "a refresh as in refresh, and all else that a poll takes | as in refresh", []int{100, 1000}, collectorRefresh, false},
+		{"collector", "a refresh as in refresh, and everything else in a poll | as in refresh", []int{100, 1000}, collectorRefresh, false},
 		{"unchanged", "a poll that brings nothing new | as in refresh", []int{100, 1000}, unchangedPoll, false},
 		{"wire", "size of a page with gzip | gzip 6", []int{100, 1000}, wire, false},
 		{"memory", "peak resident memory with 8 scrapers while values change", []int{100, 1000, 10_000}, memory, true},
 	}
 }
 
-// run measures the rows that the arguments name, or all.
+// run measures the rows in the arguments, or all.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	b := &bench{out: stdout}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -149,12 +148,12 @@ func choose(names []string) ([]row, error) {
 	return chosen, nil
 }
 
-// print prints a line of the table at once: some rows take minutes.
+// print prints a line of the table at once, because some rows take minutes.
 func (b *bench) print(name, services, exporter, baseline, ratio, atMost, remark string) {
 	_, _ = fmt.Fprintf(b.out, "%-12s  %8s  %9s  %9s  %6s  %-13s  %s\n", name, services, exporter, baseline, ratio, atMost, remark)
 }
 
-// result prints a row of the table whose ratio should be at most so much, 0 for any.
+// result prints a row of the table. The ratio should be at most atMost, 0 for any.
 func (b *bench) result(name string, services int, exporter, baseline time.Duration, atMost float64, remark string) {
 	b.ratio(name, services, milliseconds(exporter), milliseconds(baseline), exporter.Seconds()/baseline.Seconds(), atMost, remark)
 }

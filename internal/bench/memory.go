@@ -12,10 +12,9 @@ import (
 	"time"
 )
 
-// memory measures the peak of resident memory while eight scrapers scrape and values
-// change, and what that takes of processor time, for each value of GOGC. Of more than
-// 100 services upstream's page does not hold all, as it is: the others are read one by
-// one, too fast by far for what upstream allows.
+// memory measures the peak of resident memory and the CPU time, for each value of GOGC, while eight
+// scrapers scrape and values change. Above 100 services, the others are read one by one, as they
+// are not on the organization's page, much faster than upstream allows.
 func memory(ctx context.Context, b *bench, n int) error {
 	most := map[int]int64{100: 40, 1000: 120, 10_000: 700}[n]
 	for gogc := range strings.SplitSeq(b.gogc, ",") {
@@ -38,8 +37,7 @@ func memory(ctx context.Context, b *bench, n int) error {
 
 func (b *bench) peak(ctx context.Context, n int, gogc string) (peak int64, perRefresh time.Duration, scrapes int, err error) {
 	const limit, scrapers = 100, 8
-	// Time for all of a refresh on a busy machine, so that there is as much to do for
-	// each.
+	// Enough time for a whole refresh on a busy machine, so that each has the same work to do.
 	interval := max(500*time.Millisecond, time.Duration(n)*2*time.Millisecond)
 	up, err := startUpstream(ctx, n, limit, interval/2)
 	if err != nil {
@@ -54,7 +52,7 @@ func (b *bench) peak(ctx context.Context, n int, gogc string) (peak int64, perRe
 	s := newScraper()
 	defer s.close()
 
-	// read waits until all of the fleet has been read so many times.
+	// read waits until the whole fleet has been read so many times.
 	read := func(ctx context.Context, times int64) error {
 		ticker := time.NewTicker(20 * time.Millisecond)
 		defer ticker.Stop()

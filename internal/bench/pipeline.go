@@ -21,10 +21,10 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// moments are how many successive pages are recorded, no two of the same values.
+// moments is the number of successive pages that are recorded, each with other values.
 const moments = 3
 
-// recording is what an upstream answers at successive moments.
+// recording is upstream's answers at successive moments.
 type recording struct {
 	organization, keyID, secret string
 	list                        []byte
@@ -68,7 +68,7 @@ func (r *recording) page() []byte {
 	return r.pages[r.next%len(r.pages)]
 }
 
-// pipeline is what becomes of a page within package exposition.
+// pipeline passes pages through package exposition.
 type pipeline struct {
 	parser   *exposition.Parser
 	encoder  exposition.Encoder
@@ -85,7 +85,7 @@ func newPipeline() *pipeline {
 	}
 }
 
-// expose makes blocks of a page, and returns them in order.
+// expose turns a page into blocks, and returns them in order.
 func (p *pipeline) expose(page []byte) ([]exposition.Part, error) {
 	parsed, err := p.parser.Parse(page, "text/plain")
 	if err != nil {
@@ -108,22 +108,22 @@ func (p *pipeline) refresh(page []byte) (exposition.Body, error) {
 	return p.encoder.Encode(exposition.Text, exposition.Gzip, p.document), nil
 }
 
-// cost is what a call of a function uses.
+// cost is the cost of one call of a function.
 type cost struct {
 	cpu       time.Duration
 	allocated int64
 }
 
-// task is something to measure: a function, and how many calls of it are measured in
-// one piece. What prepare does before each piece is not measured.
+// task is a function to measure, and how many calls of it are measured together. prepare runs
+// before each measurement and is not measured.
 type task struct {
 	calls   int
 	prepare func() error
 	call    func() error
 }
 
-// compare returns the median costs of tasks that take turns. Garbage that one leaves is
-// not collected at the others' expense.
+// compare returns the median costs of tasks that alternate. The garbage of one is not collected at
+// the cost of another.
 func (b *bench) compare(tasks ...task) ([]cost, error) {
 	cpu := make([][]time.Duration, len(tasks))
 	costs := make([]cost, len(tasks))
@@ -152,7 +152,7 @@ func (b *bench) compare(tasks ...task) ([]cost, error) {
 			}
 			runtime.ReadMemStats(&after)
 			if round == 0 {
-				continue // for warming up
+				continue // a warm-up
 			}
 			cpu[i] = append(cpu[i], (ended-began)/time.Duration(t.calls))
 			costs[i].allocated = int64(after.TotalAlloc-before.TotalAlloc) / int64(t.calls)
@@ -164,7 +164,7 @@ func (b *bench) compare(tasks ...task) ([]cost, error) {
 	return costs, nil
 }
 
-// refresh measures a page of which all values are new.
+// refresh measures a page on which all values are new.
 func refresh(ctx context.Context, b *bench, n int) error {
 	r, err := record(ctx, n)
 	if err != nil {
@@ -182,7 +182,7 @@ func refresh(ctx context.Context, b *bench, n int) error {
 	return nil
 }
 
-// firstRefresh measures a page that was never seen before.
+// firstRefresh measures a page that was not seen before.
 func firstRefresh(ctx context.Context, b *bench, n int) error {
 	r, err := record(ctx, n)
 	if err != nil {
@@ -200,9 +200,9 @@ func firstRefresh(ctx context.Context, b *bench, n int) error {
 	return nil
 }
 
-// servicePages measures pages of single services, each asked for once after a refresh,
-// against encoding the same families with a compressor that is used again and again: of
-// the exporter's library and level, and of the standard library.
+// servicePages measures pages of single services, each requested once after a refresh, and compares
+// them with encoding the same families with one compressor: that of the exporter's library at its
+// level, and that of the standard library.
 func servicePages(ctx context.Context, b *bench, n int) error {
 	r, err := record(ctx, n)
 	if err != nil {
@@ -252,7 +252,7 @@ func servicePages(ctx context.Context, b *bench, n int) error {
 	return nil
 }
 
-// wire measures how large pages become.
+// wire measures the size of pages.
 func wire(ctx context.Context, b *bench, n int) error {
 	r, err := record(ctx, n)
 	if err != nil {
@@ -279,7 +279,7 @@ func allocated(costs []cost) string {
 	return fmt.Sprintf("allocated: %d kB; baseline %d kB", costs[0].allocated/1000, costs[1].allocated/1000)
 }
 
-// added are labels that each series gets.
+// added are the labels that are added to each series.
 func added() []labels.Label {
 	return []labels.Label{
 		{Name: "postgres_region", Value: "us-east-1"},

@@ -20,16 +20,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is a child. It ends with stop, or when this process does.
+// process is a child process. It ends with stop, or when this process does.
 type process struct {
 	URL  string // where it serves
 	cmd  *exec.Cmd
 	stop func()
 }
 
-// cpu returns the processor time that the process has used.
+// cpu returns the CPU time that the process has used.
 func (p *process) cpu() (time.Duration, error) {
-	// The clock of a process's CPU time, as the kernel numbers it.
+	// The id of a process's CPU clock in the kernel.
 	return cpuTime(int32(^p.cmd.Process.Pid<<3 | 2))
 }
 
@@ -43,7 +43,7 @@ func cpuTime(clock int32) (time.Duration, error) {
 	return time.Duration(t.Nano()), nil
 }
 
-// peakMemory returns the most memory that the process has had resident, in bytes.
+// peakMemory returns the peak of the process's resident memory, in bytes.
 func (p *process) peakMemory() (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -151,12 +151,11 @@ func wait(ctx context.Context, tick <-chan time.Time) error {
 	}
 }
 
-// roleVariable makes the program a server of that role rather than the one that
-// measures.
+// roleVariable makes the program a server in that role instead of measuring.
 const roleVariable = "CLICKHOUSE_POSTGRES_EXPORTER_BENCH_ROLE"
 
-// start starts this program as a server of a role, which gets arguments on its standard
-// input and says on its standard output where it serves.
+// start starts this program as a server in a role. The server gets its arguments on standard input
+// and prints its URL on standard output.
 func start(ctx context.Context, role string, arguments, answer any) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -215,6 +214,6 @@ func child(role string, stdin io.Reader, stdout, stderr io.Writer) int {
 		_, _ = fmt.Fprintln(stderr, "bench:", role+":", err)
 		return 1
 	}
-	_, _ = io.Copy(io.Discard, stdin) // until the parent closes it, or has gone
+	_, _ = io.Copy(io.Discard, stdin) // until the parent closes it or ends
 	return 0
 }

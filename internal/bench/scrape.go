@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// scraper scrapes with gzip by connections that it keeps, as Prometheus does.
+// scraper scrapes with gzip over persistent connections, as Prometheus does.
 type scraper struct{ client *http.Client }
 
 func newScraper() *scraper {
@@ -40,12 +40,12 @@ func (s *scraper) get(ctx context.Context, url string, to io.Writer) error {
 	return nil
 }
 
-// spacing is longer than the exporter keeps its own metrics.
+// spacing is longer than the exporter caches its own metrics.
 const spacing = 1100 * time.Millisecond
 
-// spaced measures scrapes as scrapers make them, with pauses in which other programs
-// have the processor's caches, garbage collection included. What the processes use
-// when nobody asks them for anything is measured apart, and subtracted.
+// spaced measures scrapes with the pauses of real scrapers, during which other programs use the CPU
+// caches, and including garbage collection. The CPU time of idle processes is measured separately
+// and subtracted.
 func spaced(ctx context.Context, b *bench, n int) error {
 	up, err := startUpstream(ctx, n, -1, never)
 	if err != nil {
@@ -68,10 +68,10 @@ func spaced(ctx context.Context, b *bench, n int) error {
 	processes := []*process{exporter, plain}
 	ticker := time.NewTicker(spacing)
 	defer ticker.Stop()
-	// phase returns what each process uses on average in a space.
+	// phase returns what each process uses on average per interval.
 	phase := func(spaces int, scrape bool) (used [2]time.Duration, err error) {
 		for i := -2; i < spaces; i++ {
-			if i == 0 { // all before was for warming up
+			if i == 0 { // everything before was a warm-up
 				for j, p := range processes {
 					if used[j], err = p.cpu(); err != nil {
 						return used, err
@@ -113,7 +113,7 @@ func spaced(ctx context.Context, b *bench, n int) error {
 	return nil
 }
 
-// backToBack measures scrapes without a pause, by one connection.
+// backToBack measures scrapes without a pause, over one connection.
 func backToBack(ctx context.Context, b *bench, n int) error {
 	up, err := startUpstream(ctx, n, -1, never)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// never is between refreshes of an upstream whose values stay the same, but at midnight.
+// never is the refresh interval of an upstream whose values stay the same, except at midnight.
 const never = 24 * time.Hour
 
 // upstream is the simulated API in a process of its own.
@@ -32,8 +32,8 @@ type fleet struct {
 	Refresh         time.Duration
 }
 
-// startUpstream starts an upstream whose organization page holds up to so many
-// services, -1 for any number.
+// startUpstream starts an upstream whose organization page holds up to limit services, -1 for any
+// number.
 func startUpstream(ctx context.Context, services, limit int, refresh time.Duration) (*upstream, error) {
 	up := &upstream{}
 	p, err := start(ctx, "upstream", fleet{services, limit, refresh}, up)
@@ -41,7 +41,7 @@ func startUpstream(ctx context.Context, services, limit int, refresh time.Durati
 	return up, err
 }
 
-// pages returns how many metrics pages upstream has served: of the organization, and of
+// pages returns the number of metrics pages that upstream has served: of the organization, and of
 // single services.
 func (up *upstream) pages(ctx context.Context) (organization, service int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, up.URL+"/count", http.NoBody)
@@ -58,7 +58,7 @@ func (up *upstream) pages(ctx context.Context) (organization, service int64, err
 	return counts[0], counts[1], err
 }
 
-// play returns what a role serves, and what to tell the parent.
+// play returns the handler of a role, and what to report to the parent.
 func play(role string, arguments *json.Decoder) (handler http.Handler, answer any, err error) {
 	switch role {
 	case "upstream":
@@ -102,7 +102,7 @@ func serveUpstream(f fleet) (http.Handler, upstream) {
 	return mux, upstream{Organization: c.OrganizationID, KeyID: c.KeyID, Secret: c.KeySecret}
 }
 
-// prebuilt hands out the same bytes at every request.
+// prebuilt serves the same bytes on every request.
 func prebuilt(body []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		h := w.Header()

@@ -17,10 +17,9 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// shifted builds the exporter with a standard library whose wall clock jumps on
-// signals, while the monotonic clock goes on: forward by an hour (SIGUSR1), back by an
-// hour (SIGUSR2), and forward by ten minutes (SIGWINCH), as it looks to a program
-// whose machine was suspended. Nothing else of the system changes its clock.
+// shifted builds the exporter with a standard library whose wall clock jumps on signals, while the
+// monotonic clock runs on: forward by an hour (SIGUSR1), back by an hour (SIGUSR2), and forward by
+// ten minutes (SIGWINCH), as after a suspend. The clocks of the system are not touched.
 func shifted(t *testing.T) string {
 	t.Helper()
 	output := func(args ...string) string {
@@ -81,13 +80,12 @@ func init() {
 	return path
 }
 
-// TestClockJumps lets the wall clock of the real binary jump. Data younger than its
-// maximum age by the monotonic clock may be gone until the next poll after a jump
-// forward, since a suspended machine sees the same; nothing else happens.
+// TestClockJumps makes the wall clock of the real binary jump. After a jump forward, data may
+// expire early and be missing until the next poll, as after a suspend; nothing else happens.
 func TestClockJumps(t *testing.T) {
 	path := shifted(t)
 	u := newUpstream(t, simulator.Config{Services: 3})
-	// The usual budget, so that a burst would show.
+	// The default budget, so that a burst would show.
 	e := start(t, u, flags("--metrics.interval=2s", "--inventory.interval=4s"), func(c *exec.Cmd) { c.Path = path })
 	before := e.ready(u)
 	for _, jump := range []struct {
@@ -137,7 +135,7 @@ func TestClockJumps(t *testing.T) {
 			t.Errorf("%s: liveness %d", jump.name, code)
 		}
 	}
-	// No burst: never more than the budget within its window.
+	// No burst: never more requests than the budget in its window.
 	var times []time.Time
 	for _, r := range u.seen() {
 		times = append(times, r.at)

@@ -11,14 +11,14 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// TestOddPages goes through pages that are odd but can be served: what happens is
-// defined, the rest of the page is unharmed, and nothing is wrong.
+// TestOddPages serves pages that are odd but acceptable: the result is defined, the rest of the
+// page is not affected, and there is no failure.
 func TestOddPages(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		mutate func([]byte) []byte
 		setup  setup
-		// seen holds once a page is what came of it.
+		// seen reports whether a page is the result.
 		seen  func(page) bool
 		check func(t *testing.T, e *exporter, p page)
 	}{
@@ -41,7 +41,7 @@ func TestOddPages(t *testing.T) {
 			mutate: simulator.ReservedFamilies,
 			seen:   func(p page) bool { return p.sum(droppedName, "reason", "reserved") > 0 },
 			check: func(t *testing.T, _ *exporter, p page) {
-				// Those that only a scraper makes, by itself, pass through.
+				// Those that only Prometheus itself adds are passed through.
 				for _, name := range []string{"up", "scrape_duration_seconds"} {
 					if !p.is(name, 42) {
 						t.Errorf("%s: %v", name, p.find(name))
@@ -75,7 +75,7 @@ func TestOddPages(t *testing.T) {
 			mutate: simulator.FutureFamilies,
 			seen:   func(p page) bool { return len(p.find("PostgresServer_QuerySeconds_bucket")) == 3 },
 			check: func(t *testing.T, e *exporter, p page) {
-				// That is in the text: Prometheus's parser makes it 1.0.
+				// Only the text shows it: Prometheus's parser makes it 1.0.
 				if _, text := e.get("/metrics"); !strings.Contains(text, `,le="1"}`) || strings.Contains(text, `le="1.0"`) {
 					t.Error("the bucket le=\"1\" has another name")
 				}
@@ -88,7 +88,7 @@ func TestOddPages(t *testing.T) {
 			},
 		},
 		"types that the text format has not": {
-			// In the OpenMetrics that upstream may turn to.
+			// As OpenMetrics, which upstream may switch to.
 			mutate: func(page []byte) []byte { return []byte(openMetrics(string(page))) },
 			seen:   func(p page) bool { return len(p.find("PostgresServer_Build_info")) == 1 },
 			check: func(t *testing.T, e *exporter, _ page) {
@@ -133,7 +133,7 @@ func TestOddPages(t *testing.T) {
 				after := values(p.upstream())
 				for id := range values(before.upstream()) {
 					if _, ok := after[id]; !ok {
-						t.Errorf("the rest of the page is harmed: %s is gone", id)
+						t.Errorf("%s is missing from the rest of the page", id)
 					}
 				}
 			}
@@ -154,11 +154,11 @@ func TestOddPages(t *testing.T) {
 	}
 }
 
-// hasMarker tells whether a page came after the fault had begun.
+// hasMarker reports whether a page was fetched after the fault began.
 func hasMarker(p page) bool { return len(p.find("Marker")) == 1 }
 
-// openMetrics turns a page in the text format into OpenMetrics, of which it makes
-// everything unknown, and adds families of types that only OpenMetrics has.
+// openMetrics converts a page from the text format to OpenMetrics, with all families of type
+// unknown, and adds families of types that only OpenMetrics has.
 func openMetrics(page string) string {
 	var b strings.Builder
 	for line := range strings.Lines(page) {

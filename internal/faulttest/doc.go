@@ -1,17 +1,15 @@
-// Package faulttest proves, by injected faults, what the exporter does when upstream
-// is down, slow or lying, and when its own surroundings are hostile.
+// Package faulttest tests, with injected faults, what the exporter does when upstream is down, slow
+// or wrong, and when its own environment is hostile.
 //
 // The real binary, with the race detector if the tests have it, polls a simulated upstream over
-// real HTTP, through a TCP link that can be cut where the fault is below HTTP. What
-// takes hours, such as an outage of the list, runs in virtual time instead, with
-// everything but main in the process of the test. Each case asserts three things:
-// what a scrape returns, what the health metrics say, and what the log says. After
-// every case, everything that the exporter has ever emitted is searched for the
-// secret of the API key.
+// real HTTP, through a TCP link that can be cut for faults below HTTP. What takes hours, such as an
+// outage of the list, runs in virtual time instead, in the process of the test and without package
+// main. Each case checks three things: the result of a scrape, the health metrics, and the log.
+// After every case, everything that the exporter has written or served is searched for the secret
+// of the API key.
 //
-// With the build tag soak there is also a random walk through all the faults, for
-// as long as $SOAK_DURATION says, while a real Prometheus scrapes everything and each
-// service. Whatever it has stored must be what upstream said at most the maximum age
-// before, gaps must be where the faults explain them, and it must have found nothing to
-// complain of itself.
+// With the build tag soak, there is also a random walk through all faults, for $SOAK_DURATION,
+// while a real Prometheus scrapes all pages. Every value that it stores must be one that upstream
+// served within the maximum age before, gaps must be explained by faults, and Prometheus itself
+// must report no errors.
 package faulttest

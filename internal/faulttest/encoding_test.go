@@ -10,9 +10,8 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// TestEncodesWhatChanged polls an upstream whose values stay the same: of the page, only
-// the health of services and the exporter's own metrics are encoded again, and only
-// after a poll and a second.
+// TestEncodesWhatChanged polls an upstream whose values stay the same: only the health of services
+// and the exporter's own metrics are encoded again, and only after a poll and a second.
 func TestEncodesWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtual(t, simulator.Config{Services: 50, RefreshInterval: 24 * time.Hour})

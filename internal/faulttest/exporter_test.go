@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// output is what a process prints. Safe for concurrent use.
+// output collects what a process prints. Safe for concurrent use.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -36,13 +36,13 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// lines returns the lines that hold all of the words.
+// lines returns the lines that contain all of the words.
 func (o *output) lines(words ...string) []string { return o.since(0, words...) }
 
-// size is how much there is so far, for since.
+// size returns the number of bytes so far, for since.
 func (o *output) size() int { return len(o.String()) }
 
-// since returns those of the lines after the first size bytes.
+// since returns those of the lines that follow the first size bytes.
 func (o *output) since(size int, words ...string) []string {
 	var found []string
 	for line := range strings.Lines(o.String()[size:]) {
@@ -53,7 +53,7 @@ func (o *output) since(size int, words ...string) []string {
 	return found
 }
 
-// exporter is the real binary at work.
+// exporter is a process of the real binary.
 type exporter struct {
 	t       *testing.T
 	org     string
@@ -71,7 +71,7 @@ type exporter struct {
 // setup changes how an exporter is started.
 type setup func(*exec.Cmd)
 
-// flags adds to the command line, in place of earlier ones of the same name.
+// flags adds flags, and removes earlier ones of the same name.
 func flags(args ...string) setup {
 	return func(c *exec.Cmd) {
 		for _, arg := range args {
@@ -103,15 +103,15 @@ func fast() setup {
 	)
 }
 
-// hasty gives up on an answer after a while in which a good one comes on any machine.
+// hasty sets a timeout for requests that is long enough for a good answer on any machine.
 func hasty() setup { return flags("--api.timeout=6s") }
 
-// start runs the exporter of an organization until the test ends, when it must stop
-// within bounds and have told nobody the secret.
+// start runs the exporter until the test ends. It must then stop in time, and must not have leaked
+// the secret.
 func start(t *testing.T, u *upstream, setups ...setup) *exporter {
 	t.Helper()
 	e := launch(t, u, setups...)
-	await(t, "listening", func() bool {
+	await(t, "the exporter to listen", func() bool {
 		for _, line := range e.log.lines(`msg="Listening on"`) {
 			_, e.address, _ = strings.Cut(line, "address=")
 			return true
@@ -159,8 +159,7 @@ func launch(t *testing.T, u *upstream, setups ...setup) *exporter {
 	return e
 }
 
-// stop ends the exporter as Kubernetes does, and holds what it leaves behind against
-// what is always expected.
+// stop stops the exporter as Kubernetes does, and checks what is always expected.
 func (e *exporter) stop() {
 	e.stopOnce.Do(func() {
 		e.t.Helper()
@@ -187,13 +186,13 @@ func (e *exporter) stop() {
 				e.t.Errorf("%s:\n%s", word, e.log)
 			}
 		}
-		e.hunt()
+		e.searchSecret()
 	})
 }
 
 func tail(s string) string { return s[max(0, len(s)-8000):] }
 
-// browse asks for every page there is, so that all of them are searched.
+// browse requests every page, so that all of them are searched for the secret.
 func (e *exporter) browse() {
 	service := "/v1/organizations/" + e.org + "/postgres"
 	for _, path := range []string{
@@ -210,8 +209,8 @@ func (e *exporter) browse() {
 	}
 }
 
-// hunt searches everything that the exporter has ever emitted for the secret.
-func (e *exporter) hunt() {
+// searchSecret searches everything that the exporter has written or served for the secret.
+func (e *exporter) searchSecret() {
 	e.t.Helper()
 	if found := leak(e.log.String()); found != "" {
 		e.t.Errorf("the secret is in the log:\n%s", found)
@@ -221,7 +220,7 @@ func (e *exporter) hunt() {
 	}
 }
 
-// leak returns where a text holds the secret, in whatever form, "" if nowhere.
+// leak returns the part of a text that contains the secret in any form, "" if there is none.
 func leak(text string) string {
 	for _, form := range secretForms(keyID, secret) {
 		if at := strings.Index(text, form); at >= 0 {
@@ -239,7 +238,7 @@ func (e *exporter) wantNoLine(words ...string) {
 	}
 }
 
-// try sends a request and searches what is answered.
+// try sends a request, and searches the answer for the secret.
 func (e *exporter) try(method, path string, header ...string) (code int, body string, err error) {
 	r, err := http.NewRequestWithContext(context.Background(), method, "http://"+e.address+path, nil)
 	if err != nil {
@@ -260,7 +259,7 @@ func (e *exporter) try(method, path string, header ...string) (code int, body st
 	body = string(content)
 	if found := leak(fmt.Sprint(resp.Header)) + leak(body); found != "" {
 		e.leaks.Add(1)
-		e.t.Errorf("%s %s tells the secret:\n%s", method, path, found)
+		e.t.Errorf("%s %s leaks the secret:\n%s", method, path, found)
 	}
 	return resp.StatusCode, body, nil
 }
@@ -274,7 +273,7 @@ func (e *exporter) get(path string, header ...string) (code int, body string) {
 	return code, body
 }
 
-// scrape returns the page of everything, which must be whole and well formed.
+// scrape returns the page of everything, which must be complete and valid.
 func (e *exporter) scrape() page {
 	e.t.Helper()
 	code, body := e.get("/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "10")
@@ -298,7 +297,7 @@ func (e *exporter) await(what string, done func(page) bool) page {
 	return p
 }
 
-// ready waits until upstream's series are all there.
+// ready waits until all series of upstream are on the page.
 func (e *exporter) ready(u *upstream) page {
 	e.t.Helper()
 	return e.await("all of upstream's series with their values", func(p page) bool {

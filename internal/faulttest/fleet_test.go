@@ -14,7 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// of returns the series of a service, whosever they are.
+// of returns all series with a service's id, upstream's and the exporter's.
 func (p page) of(service string) page {
 	var found page
 	for _, s := range p {
@@ -57,7 +57,7 @@ func TestFleetChanges(t *testing.T) {
 		t.Errorf("another service changed:\n%s", diff)
 	}
 
-	// Deleted: gone, though the metrics page still has it.
+	// Deleted: gone, even while the metrics page still has it.
 	u.Delete(second.ID)
 	p = e.await("the service to go", func(p page) bool { return len(p.of(second.ID)) == 0 })
 	if n := len(p.of(third.ID).upstream()); n != full {
@@ -83,7 +83,7 @@ func TestFleetChanges(t *testing.T) {
 		t.Errorf("services of that name: %v", found)
 	}
 
-	// Two of one name: both whole, told apart by their ids.
+	// Two of the same name: both complete, distinguished by their ids.
 	u.Rename(third.ID, second.Name)
 	u.refresh()
 	p = e.await("both", func(p page) bool { return len(u.wrong(p)) == 0 })
@@ -94,7 +94,7 @@ func TestFleetChanges(t *testing.T) {
 	e.wantNoLine("level=error")
 }
 
-// TestStateNeverSeen puts a service into a state that nobody has documented.
+// TestStateNeverSeen puts a service into an undocumented state.
 func TestStateNeverSeen(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 3})
@@ -119,7 +119,7 @@ func TestStateNeverSeen(t *testing.T) {
 	e.wantNoLine("level=warn")
 }
 
-// TestTags has tags that are many, without a value, and alike.
+// TestTags has many tags, tags without a value, and tags that are alike.
 func TestTags(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 2})
@@ -155,10 +155,10 @@ func TestTags(t *testing.T) {
 	}
 	for _, s := range p.upstream() {
 		if strings.Contains(s.labels.String(), "tag_") {
-			t.Fatalf("tags are inlined unasked: %s", s.labels)
+			t.Fatalf("tags are labels though nobody asked for it: %s", s.labels)
 		}
 	}
-	// Upstream's order means nothing.
+	// The order of tags does not matter.
 	slices.Reverse(alike)
 	u.SetTags(list[1].ID, alike...)
 	listed := p.sum(listedName)
@@ -169,8 +169,7 @@ func TestTags(t *testing.T) {
 	e.wantNoLine("level=warn")
 }
 
-// TestEmptyList has upstream say that there are no services, once by mistake and once
-// for good.
+// TestEmptyList has upstream return an empty list, once by mistake and once for good.
 func TestEmptyList(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 3})
@@ -179,7 +178,7 @@ func TestEmptyList(t *testing.T) {
 	hiccup := simulator.EmptyList()
 	hiccup.Count = 1
 	u.SetFault(hiccup)
-	await(t, "the log to tell", func() bool { return len(e.log.lines("level=warn", "empty")) > 0 }, e.log.String)
+	await(t, "a warning", func() bool { return len(e.log.lines("level=warn", "empty")) > 0 }, e.log.String)
 	listed := before.sum(listedName)
 	for range 5 {
 		p := e.scrape()
@@ -206,7 +205,7 @@ func TestEmptyList(t *testing.T) {
 	}
 }
 
-// TestEmptyOrganization has no services from the start, which is no error.
+// TestEmptyOrganization has no services from the start, which is not an error.
 func TestEmptyOrganization(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{})

@@ -44,7 +44,7 @@ func buildAndRun(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	// Other users must be able to run what is built.
+	// Other users must be able to run the binaries.
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // see above
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -70,19 +70,19 @@ func buildAndRun(m *testing.M) int {
 			return 1
 		}
 	}
-	// Tests spend their time waiting, not computing.
+	// Tests wait more than they compute.
 	if f := flag.Lookup("test.parallel"); f != nil && f.Value.String() == f.DefValue {
 		_ = flag.Set("test.parallel", "8")
 	}
 	return m.Run()
 }
 
-// patience is how long a test waits for what must come: long, since the machine may be
-// busy with other tests.
+// patience is how long a test waits for anything: long, because the machine may be busy with other
+// tests.
 const patience = 2 * time.Minute
 
-// await waits until done holds, and fails the test if it does not in time. describe
-// says what is there instead.
+// await waits until done returns true, and fails the test if that takes too long. describe returns
+// the state at that time.
 func await(t *testing.T, what string, done func() bool, describe func() string) {
 	t.Helper()
 	deadline := time.NewTimer(patience)
@@ -93,20 +93,20 @@ func await(t *testing.T, what string, done func() bool, describe func() string) 
 		select {
 		case <-ticker.C:
 		case <-deadline.C:
-			t.Fatalf("in vain waited for: %s\n%s", what, describe())
+			t.Fatalf("timed out waiting for %s\n%s", what, describe())
 		case <-t.Context().Done():
 			t.Fatal(t.Context().Err())
 		}
 	}
 }
 
-// secret has what different ways of escaping change.
+// secret has characters that are escaped in different ways.
 const (
 	keyID  = "fault-key"
 	secret = `hunt%me/+=&"\<7f3a9c1e5b2d>`
 )
 
-// secretForms are the secret in the forms in which it could leak.
+// secretForms returns the forms in which the secret could leak.
 func secretForms(id, secret string) []string {
 	quoted, _ := json.Marshal(secret)
 	forms := []string{
@@ -144,5 +144,5 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
-// discard is a log for servers that fail on purpose.
+// discard is a log for servers that fail intentionally.
 func discard() *log.Logger { return log.New(io.Discard, "", 0) }

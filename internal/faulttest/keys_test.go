@@ -14,11 +14,10 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// nobody is the user of the container image.
+// nobody is the user id of the container image.
 const nobody = 65532
 
-// asNobody runs the exporter as a user who may do nothing, where the test may do
-// that; where it may not, it is such a user itself.
+// asNobody runs the exporter as an unprivileged user if the test runs as root.
 func asNobody() setup {
 	return func(c *exec.Cmd) {
 		if os.Getuid() == 0 {
@@ -27,8 +26,8 @@ func asNobody() setup {
 	}
 }
 
-// TestKeyFiles revokes the key, and puts into its file whatever is none, before the
-// new one: without a restart, each is told once, and the good one is used at once.
+// TestKeyFiles revokes the key, and puts various invalid contents into its file before the new key:
+// without a restart, each is logged once, and the new key is used at once.
 func TestKeyFiles(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "keys") // which others can read, unlike t.TempDir
@@ -40,7 +39,7 @@ func TestKeyFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	idFile, secretFile := filepath.Join(dir, "id"), filepath.Join(dir, "secret")
-	// Kubernetes mounts secrets as links to a directory that is swapped as a whole.
+	// Kubernetes mounts secrets as links to a directory that is replaced as a whole.
 	mode := os.FileMode(0o644)
 	replace := func(content string) {
 		t.Helper()
@@ -101,10 +100,10 @@ func TestKeyFiles(t *testing.T) {
 		count := func(p page) float64 { return p.sum(failuresName, "reason", "credentials") }
 		failed := count(e.scrape())
 		step.do()
-		// Requests under way may still have the key.
+		// Requests in flight may still have the key.
 		failed = count(e.await("the file to be "+step.name, func(p page) bool { return count(p) >= failed+6 }))
 		sent := u.Count("", -1)
-		p := e.await("more of that", func(p page) bool { return count(p) >= failed+6 })
+		p := e.await("more failures", func(p page) bool { return count(p) >= failed+6 })
 		if more := u.Count("", -1) - sent; more != 0 {
 			t.Errorf("%s: %d requests without a key", step.name, more)
 		}
@@ -121,8 +120,7 @@ func TestKeyFiles(t *testing.T) {
 			t.Errorf("%s: the status page does not say %q", step.name, step.says)
 		}
 	}
-	// The kind of trouble with the file is one condition: told once, whatever its
-	// details.
+	// A problem with the file is one condition: it is logged once, whatever its details.
 	if lines := e.log.lines("level=warn", "reason=credentials", "endpoint="+organizationMetrics); len(lines) != 1 {
 		t.Errorf("want one line, got\n%s", strings.Join(lines, "\n"))
 	}
@@ -134,5 +132,5 @@ func TestKeyFiles(t *testing.T) {
 	if more := p.sum(pollsName, "endpoint", organizationMetrics) - polls; more > 12 {
 		t.Errorf("the new key was used after %v polls only", more)
 	}
-	await(t, "the log tells", func() bool { return len(e.log.lines("Refresh works again")) == 2 }, e.log.String)
+	await(t, "the log to report it", func() bool { return len(e.log.lines("Refresh works again")) == 2 }, e.log.String)
 }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestLicences holds the licence of every module that the binary is made of against
-// the list of those that may be: without network, from the module cache.
+// TestLicences checks that the licence of every module in the binary is one of those allowed. It
+// uses the module cache, not the network.
 func TestLicences(t *testing.T) {
 	t.Parallel()
 	known := []struct {
@@ -58,14 +58,14 @@ func TestLicences(t *testing.T) {
 			if err != nil {
 				continue // a directory
 			}
-			// Lines are broken anywhere.
+			// Line breaks vary.
 			text = []byte(strings.Join(strings.Fields(string(text)), " "))
 			for _, k := range known {
 				if k.text.Match(text) {
 					found = append(found, k.name)
 				}
 			}
-			// The Mozilla licence names those that it is compatible with.
+			// The Mozilla licence contains the names of licences that it is compatible with.
 			if forbidden.Match(text) && !slices.Contains(found, "MPL-2.0") {
 				t.Errorf("%s %s: %s", fields[0], fields[1], forbidden.Find(text))
 			}

@@ -26,8 +26,8 @@ type link struct {
 	cut    atomic.Int64 // bytes of an answer after which the connection is reset, 0 for never
 }
 
-// newLink makes a link on a loopback address of its own: on the address that all
-// share, a port that is closed for a while may be given to somebody else.
+// newLink makes a link on its own loopback address: on a shared address, a port that is closed for
+// a while may be reused by another process.
 func newLink(t *testing.T, target string) *link {
 	t.Helper()
 	own := net.IPv4(127, byte(1+rand.IntN(254)), byte(rand.IntN(256)), byte(1+rand.IntN(254))) //nolint:gosec // not a secret
@@ -65,7 +65,7 @@ func (l *link) listen() {
 	}()
 }
 
-// hangUp hangs up on whoever is connected, or about to be.
+// hangUp closes all connections, including those being established.
 func (l *link) hangUp() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +75,7 @@ func (l *link) hangUp() {
 	}
 }
 
-// refuse makes upstream's port closed.
+// refuse closes upstream's port.
 func (l *link) refuse() {
 	l.mu.Lock()
 	if l.listener != nil {
@@ -100,13 +100,13 @@ func (l *link) reset(n int64) {
 	l.hangUp()
 }
 
-// redirect leads elsewhere from now on.
+// redirect connects to another target from now on.
 func (l *link) redirect(target string) {
 	l.target.Store(&target)
 	l.hangUp()
 }
 
-// register takes in connections that were made after so many calls of hangUp.
+// register adds connections that were established after so many calls of hangUp.
 func (l *link) register(hangUps int, conns ...net.Conn) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,8 +146,8 @@ func (l *link) serve(client net.Conn) {
 	l.mu.Unlock()
 }
 
-// pump copies until one side ends, or resets the connection after limit bytes, if
-// that is not 0.
+// pump copies until one side ends. If limit is not 0, it resets the connection after that many
+// bytes.
 func (l *link) pump(to, from net.Conn, limit int64) {
 	buf := make([]byte, 4096)
 	for sum := int64(0); ; {

@@ -11,8 +11,8 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// TestMaxAge lets data become too old: it is gone, so that Prometheus marks it stale,
-// while the inventory and the ages stay, and all is back when upstream is.
+// TestMaxAge lets data expire: it disappears, so that Prometheus marks it stale, while the
+// inventory and the timestamps stay, and it returns when upstream does.
 func TestMaxAge(t *testing.T) {
 	t.Parallel()
 	const maxAge = 3 * time.Second

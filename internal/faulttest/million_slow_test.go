@@ -14,8 +14,8 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// million returns a fault by which the first service reports a million series. The
-// page is made beforehand, since that takes a while.
+// million returns a fault that makes the first service report a million series. The page is made in
+// advance, because that takes a while.
 func million(u *upstream) simulator.Fault {
 	var page bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&page, gzip.BestSpeed)
@@ -31,8 +31,8 @@ func million(u *upstream) simulator.Fault {
 	}
 }
 
-// TestMillionSeries has one service report a million series. By default that is more
-// than is read: the page is refused.
+// TestMillionSeries has one service report a million series. That is above the default limit, so
+// the page is refused.
 func TestMillionSeries(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 3})
@@ -45,7 +45,7 @@ func TestMillionSeries(t *testing.T) {
 	}
 }
 
-// TestMillionSeriesWanted raises the bound, and gets them.
+// TestMillionSeriesWanted raises the limit, and gets them.
 func TestMillionSeriesWanted(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "exporter")
@@ -59,7 +59,7 @@ func TestMillionSeriesWanted(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		// The page is larger than this process wants to be.
+		// The page is too large to parse it in this process.
 		scanner := bufio.NewScanner(resp.Body)
 		for scanner.Scan() {
 			size += len(scanner.Bytes()) + 1

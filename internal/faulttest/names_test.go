@@ -14,21 +14,21 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// hostsFile is /etc/hosts in a root directory of its own, in which the exporter can be
-// run. Nothing else there knows a name.
+// hostsFile is /etc/hosts in a root directory in which the exporter can run. Nothing else there
+// resolves names.
 type hostsFile struct {
 	t    *testing.T
 	root string
 }
 
-// newHostsFile returns one without names.
+// newHostsFile returns an empty one.
 func newHostsFile(t *testing.T) *hostsFile {
 	t.Helper()
 	h := &hostsFile{t, bareRoot(t)}
 	if err := os.Mkdir(filepath.Join(h.root, "etc"), 0o755); err != nil { //nolint:gosec // others must read it
 		t.Fatal(err)
 	}
-	// Whether nobody answers there or somebody who knows no such name, it fails at once.
+	// Whether a server answers there or not, the query fails at once.
 	writeFile(t, filepath.Join(h.root, "etc", "resolv.conf"), "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
 	writeFile(t, filepath.Join(h.root, "etc", "hosts"), "")
 	probe := exec.Command("/exporter", "--version")
@@ -43,7 +43,7 @@ func newHostsFile(t *testing.T) *hostsFile {
 	return h
 }
 
-// inside runs the exporter in the root directory, as a user who may do nothing.
+// inside runs the exporter in the root directory, as an unprivileged user.
 func (h *hostsFile) inside() setup {
 	return func(c *exec.Cmd) {
 		asNobody()(c)
@@ -59,8 +59,8 @@ func (h *hostsFile) inside() setup {
 	}
 }
 
-// set replaces the file's content, and returns once nobody can go by the old one: for
-// five seconds Go's resolver does not look at the file again.
+// set replaces the content of the file, and returns when it is in use: Go's resolver reads the file
+// again after five seconds.
 func (h *hostsFile) set(content string) {
 	h.t.Helper()
 	path := filepath.Join(h.root, "etc", "hosts")
@@ -70,12 +70,11 @@ func (h *hostsFile) set(content string) {
 	}
 	changed := time.Now()
 	const remembered = 5 * time.Second
-	await(h.t, "the names of before to be forgotten", func() bool { return time.Since(changed) > remembered }, func() string { return "" })
+	await(h.t, "the resolver to read the file again", func() bool { return time.Since(changed) > remembered }, func() string { return "" })
 }
 
-// TestNameResolvedAgain starts before upstream's name has an address, takes it away
-// again once data has come, and gives it back: each time the exporter finds out by
-// itself.
+// TestNameResolvedAgain starts before upstream's name has an address, removes the address after the
+// first data, and restores it: the exporter notices each time.
 func TestNameResolvedAgain(t *testing.T) {
 	t.Parallel()
 	const name = "upstream.invalid"
@@ -87,7 +86,7 @@ func TestNameResolvedAgain(t *testing.T) {
 		return p.sum(failuresName, "reason", "dns") >= 3 && p.is("clickhouse_postgres_up", 0)
 	})
 	if n := len(p.upstream()); n != 0 {
-		t.Errorf("%d series out of nowhere", n)
+		t.Errorf("%d series without upstream", n)
 	}
 	if lines := e.log.lines("level=warn", "endpoint=services", "reason=dns"); len(lines) != 1 {
 		t.Errorf("want one line, got %q of\n%s", lines, e.log)

@@ -22,18 +22,17 @@ type series struct {
 	value  float64
 }
 
-// name is the metric's.
+// name returns the name of the metric.
 func (s series) name() string { return s.labels.Get(model.MetricNameLabel) }
 
-// identity is the series without what the exporter adds by default, and without
-// the label that one fault adds.
+// identity returns the series without the labels that the exporter adds by default and the label
+// that one fault adds.
 func (s series) identity() string {
 	return labels.NewBuilder(s.labels).Del("postgres_region", "postgres_size", "postgres_state", "zz_huge").Labels().String()
 }
 
-// parse reads a page by Prometheus's own parser, and checks what that does not:
-// that no series comes twice, and that families are announced once and not torn
-// apart.
+// parse parses a page with Prometheus's parser, and checks what that does not: every series appears
+// once, and every family has one TYPE and is not interleaved with others.
 func parse(text string) (page, error) {
 	var (
 		p      page
@@ -76,7 +75,7 @@ func parse(text string) (page, error) {
 	}
 }
 
-// upstream returns the series that are upstream's.
+// upstream returns upstream's series.
 func (p page) upstream() page {
 	var found page
 	for _, s := range p {
@@ -87,8 +86,7 @@ func (p page) upstream() page {
 	return found
 }
 
-// find returns the series of that name that have the labels, given as name and value
-// in turn.
+// find returns the series with that name and those labels, given as pairs of name and value.
 func (p page) find(name string, pairs ...string) page {
 	var found page
 	for _, s := range p {
@@ -103,7 +101,7 @@ func (p page) find(name string, pairs ...string) page {
 	return found
 }
 
-// sum is the sum of the values of what find finds.
+// sum returns the sum of the values that find returns.
 func (p page) sum(name string, pairs ...string) float64 {
 	total := 0.0
 	for _, s := range p.find(name, pairs...) {
@@ -112,14 +110,13 @@ func (p page) sum(name string, pairs ...string) float64 {
 	return total
 }
 
-// is tells whether there are such series, all of which have the value.
+// is reports whether there are such series and all of them have the value.
 func (p page) is(name string, value float64, pairs ...string) bool {
 	found := p.find(name, pairs...)
 	return len(found) > 0 && !slices.ContainsFunc(found, func(s series) bool { return s.value != value })
 }
 
-// ids are the sorted identities of series as they are exposed, labels of the
-// exporter's own included.
+// ids returns the sorted series, including the labels that the exporter adds.
 func (p page) ids() []string {
 	var ids []string
 	for _, s := range p {
@@ -129,7 +126,7 @@ func (p page) ids() []string {
 	return ids
 }
 
-// health is what the page says of the exporter's health, for people.
+// health returns the exporter's health metrics as text.
 func (p page) health() string {
 	var b strings.Builder
 	for _, s := range p {
@@ -140,7 +137,7 @@ func (p page) health() string {
 	return b.String()
 }
 
-// differences returns up to a few differences between two pages, "" for none.
+// differences returns the first few differences between two pages, "" if there are none.
 func differences(before, after page) string {
 	was, is := values(before), values(after)
 	var diffs []string
@@ -160,7 +157,7 @@ func differences(before, after page) string {
 	return strings.Join(diffs[:min(len(diffs), 6)], "\n")
 }
 
-// relabelled returns up to a few series that are only on one of two pages.
+// relabelled returns the first few series that are on one of two pages only.
 func relabelled(before, after page) string {
 	var diffs []string
 	was, is := values(before), values(after)
@@ -178,7 +175,7 @@ func relabelled(before, after page) string {
 	return strings.Join(diffs[:min(len(diffs), 6)], "\n")
 }
 
-// values are the series and what they are worth.
+// values returns the values by series.
 func values(p page) map[string]float64 {
 	all := map[string]float64{}
 	for _, s := range p {

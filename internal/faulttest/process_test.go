@@ -13,7 +13,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// TestStopDuringPoll is told to stop while upstream does not answer.
+// TestStopDuringPoll stops the exporter while upstream does not answer.
 func TestStopDuringPoll(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]simulator.Fault{
@@ -36,8 +36,8 @@ func TestStopDuringPoll(t *testing.T) {
 	}
 }
 
-// TestStopDuringFirstScrape is told to stop while a scrape waits for the first
-// refresh: it is answered, with what there is to say.
+// TestStopDuringFirstScrape stops the exporter while a scrape waits for the first refresh: the
+// scrape is answered with what there is.
 func TestStopDuringFirstScrape(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 3})
@@ -71,8 +71,8 @@ func TestStopDuringFirstScrape(t *testing.T) {
 	}
 }
 
-// TestRefusesToStart ends at once, with code 1 and one line that says why and does
-// not hold the secret.
+// TestRefusesToStart exits at once, with code 1 and one line that says why and does not contain the
+// secret.
 func TestRefusesToStart(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 1})
@@ -132,7 +132,7 @@ func TestDiskFull(t *testing.T) {
 	e.ready(u)
 }
 
-// freeAddress returns an address that nobody listened on a moment ago.
+// freeAddress returns an address that nothing listens on.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l := newLink(t, "127.0.0.1:1")

@@ -53,8 +53,8 @@ func (w *walk) verify(stop <-chan struct{}) {
 	}
 }
 
-// discover checks that discovery never leaves out a service that is there, and is
-// sure of itself unless the list was empty.
+// discover checks that discovery has every service that exists, and is sure of it unless the list
+// was empty.
 func (w *walk) discover() {
 	at := time.Now()
 	code, body, err := w.e.try(http.MethodGet, "/sd")
@@ -84,14 +84,14 @@ func (w *walk) discover() {
 	}
 }
 
-// emptied tells whether an empty list may have an effect at a moment.
+// emptied reports whether an empty list may have an effect at a moment.
 func (w *walk) emptied(at time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.touched(at.Add(-soakBelief), at, "empty list")
 }
 
-// remember keeps what upstream says at the present refresh.
+// remember records upstream's values at the present refresh.
 func (w *walk) remember() {
 	now := time.Now()
 	tick := w.u.Refreshed(now)
@@ -119,7 +119,7 @@ func (w *walk) remember() {
 	}
 }
 
-// ourselves is the reader that the test is itself.
+// ourselves is the name of the test as a reader.
 const ourselves = "the test's own scraper"
 
 // glimpse is what a reader got of upstream's series at a moment.
@@ -134,7 +134,7 @@ type glimpse struct {
 	health   string                        // what it says, if known
 }
 
-// add takes a series, unless it is a fault's.
+// add adds a series, unless a fault made it.
 func (g *glimpse) add(w *walk, s series) {
 	if !w.families[s.name()] {
 		return
@@ -149,9 +149,8 @@ func (g *glimpse) add(w *walk, s series) {
 	g.services[id][s.identity()] = s.value
 }
 
-// check holds a glimpse against what upstream has said: of each service, it must show
-// everything as of one refresh, a recent one, and none that is older than what was
-// seen before.
+// check compares a glimpse with what upstream served: for each service, it must have all series of
+// one recent refresh, and none older than before.
 func (w *walk) check(g glimpse) {
 	w.mu.Lock()
 	calm, oldest := w.calm(g.at), soakExpiry+soakSlack
@@ -177,7 +176,7 @@ func (w *walk) check(g glimpse) {
 		}
 	}
 	good := w.lastGood(g.at)
-	// Said twice, an empty list is believed.
+	// An empty list is accepted when it comes twice.
 	due := g.at.Sub(good) < soakMaxAge-soakSlack && !w.touched(g.at.Add(-soakBelief), g.at, "empty list")
 	w.mu.Unlock()
 
@@ -214,9 +213,8 @@ func (w *walk) check(g glimpse) {
 	}
 }
 
-// lasting returns the services that upstream had at all of some refreshes and on all
-// lists of late: one that has left the list is gone, whatever metrics still say. The
-// caller locks.
+// lasting returns the services that upstream had at all of some refreshes and on all recent lists:
+// one that has left the list is gone, even if metrics still have it. The caller locks.
 func (w *walk) lasting(ticks []time.Time, at time.Time) []string {
 	var ids []string
 	lists := w.recent(at)
@@ -268,8 +266,8 @@ func same(a, b map[string]float64) bool {
 	return true
 }
 
-// lastGood is when, before a moment, upstream last gave the organization's metrics
-// undisturbed. The caller locks.
+// lastGood returns when, before a moment, upstream last served the organization's metrics without a
+// fault. The caller locks.
 func (w *walk) lastGood(at time.Time) time.Time {
 	const margin = 2 * time.Second
 	for _, r := range slices.Backward(w.u.Requests()) {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// mark notes the exporter's use of resources.
+// mark records the exporter's use of resources.
 func (w *walk) mark() {
 	code, body, err := w.e.try(http.MethodGet, "/metrics")
 	if err != nil || code != http.StatusOK {
@@ -33,7 +33,7 @@ func (w *walk) mark() {
 		time.Since(w.started).Round(time.Second), f.goroutines, f.fds, f.heap/(1<<20), f.memory/(1<<20), len(w.episodes), w.problems)
 }
 
-// judge looks at the whole walk.
+// judge checks the whole walk.
 func (w *walk) judge() {
 	first, last := w.figures[0], w.figures[len(w.figures)-1]
 	if last.goroutines > first.goroutines+10 {

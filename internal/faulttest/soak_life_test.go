@@ -15,15 +15,15 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// customerID is the key by which services are created, changed and deleted. Its budget
-// is its own.
+// customerID is the key with which services are created, changed and deleted. It has its own rate
+// limit.
 const customerID = "customer-key"
 
 const soakMostServices = 18
 
 var serviceID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
-// live lets time pass in which services live and die, and nothing else happens.
+// live lets time pass in which services come and go, and nothing else happens.
 func (w *walk) live(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		w.manage()
@@ -32,7 +32,7 @@ func (w *walk) live(d time.Duration) {
 	w.pass(soakFresh / 2)
 }
 
-// changed takes down what happened to a service.
+// changed records a change of a service.
 func (w *walk) changed(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -41,7 +41,7 @@ func (w *walk) changed(format string, args ...any) {
 	w.t.Logf("%s %s", c.at.Sub(w.started).Round(time.Second), c.what)
 }
 
-// changeable are the services that may be changed.
+// changeable returns the services that may be changed.
 func (w *walk) changeable() []simulator.Service {
 	return slices.DeleteFunc(w.u.Services(), func(s simulator.Service) bool {
 		return slices.Contains(w.stable, s.ID) || s.State == "deleting"
@@ -65,7 +65,7 @@ func (w *walk) manage() {
 		w.request(http.MethodPatch, "/"+v.ID+"/state", `{"command":"restart"}`)
 		w.changed("%s restarted", v.ID)
 	case kind == 4 && running:
-		// No call of the API stops a service, or starts it.
+		// The API cannot stop or start a service.
 		w.u.SetState(v.ID, "stopped")
 		w.changed("%s stopped", v.ID)
 	case kind <= 4:
@@ -78,7 +78,7 @@ func (w *walk) manage() {
 		w.request(http.MethodPatch, "/"+v.ID, fmt.Sprintf(`{"name":%q}`, w.name()))
 		w.changed("%s renamed", v.ID)
 	case kind == 7 && v.IsPrimary && running && len(w.u.Services()) < soakMostServices:
-		// Refused until there is a backup.
+		// Refused before the first backup.
 		w.request(http.MethodPost, "/"+v.ID+"/readReplica", fmt.Sprintf(`{"name":%q}`, w.name()), "not ready for read replicas")
 		w.changed("%s replicated", v.ID)
 	case kind == 8 && v.IsPrimary && running:
@@ -89,7 +89,7 @@ func (w *walk) manage() {
 	}
 }
 
-// create makes a service, perhaps under the name of one that was deleted.
+// create creates a service, perhaps with the name of a deleted one.
 func (w *walk) create() {
 	w.request(http.MethodPost, "", fmt.Sprintf(`{"name":%q,"provider":"aws","region":"eu-west-1","size":"m6gd.large","tags":%s}`, w.name(), w.tags()))
 	w.changed("service created")
@@ -101,7 +101,7 @@ func (w *walk) remove(v simulator.Service) {
 	w.changed("%s deleted", v.ID)
 }
 
-// disturb changes one service as no customer can, and without a request.
+// disturb changes a service as no customer can, without a request.
 func (w *walk) disturb() {
 	changeable := w.changeable()
 	if len(changeable) == 0 {
@@ -127,15 +127,15 @@ func (w *walk) disturb() {
 	}
 }
 
-// name returns one of few names, so that some clash and some come again.
+// name returns one of a few names, so that some collide and some are reused.
 func (w *walk) name() string { return fmt.Sprintf("name %d", w.random.IntN(4)) }
 
 func (w *walk) tags() string {
 	return []string{`[]`, `[{"key":"team","value":"growth"}]`, `[{"key":"team","value":"data"},{"key":"bare"}]`}[w.random.IntN(3)]
 }
 
-// request asks upstream for a change, which it must make unless the refusal says one
-// of some words.
+// request makes a change through the API. It must succeed, unless it is refused with one of some
+// words.
 func (w *walk) request(method, path, body string, refusals ...string) {
 	r := httptest.NewRequestWithContext(w.t.Context(), method, "/v1/organizations/"+w.u.org+"/postgres"+path, strings.NewReader(body))
 	r.SetBasicAuth(customerID, secret)
@@ -148,7 +148,7 @@ func (w *walk) request(method, path, body string, refusals ...string) {
 	}
 }
 
-// listing is upstream's list of services at a moment, as texts by id.
+// listing is upstream's list of services at a moment, as text by id.
 type listing struct {
 	at       time.Time
 	services map[string]string
@@ -175,7 +175,7 @@ func facts(name, state, region, size string, primary bool, team string, tags int
 	return string(text)
 }
 
-// recent returns upstream's lists of the soakFresh before a moment. The caller locks.
+// recent returns upstream's lists in the soakFresh before a moment. The caller locks.
 func (w *walk) recent(at time.Time) []listing {
 	var lists []listing
 	for _, l := range w.lists {
@@ -186,8 +186,8 @@ func (w *walk) recent(at time.Time) []listing {
 	return lists
 }
 
-// targets returns the services that discovery must have at a moment, and those that it
-// may have. The caller locks.
+// targets returns the services that discovery must have at a moment, and those that it may have.
+// The caller locks.
 func (w *walk) targets(at time.Time) (certain []string, possible map[string]bool) {
 	count, possible := map[string]int{}, map[string]bool{}
 	lists := w.recent(at)
@@ -207,9 +207,9 @@ func (w *walk) targets(at time.Time) (certain []string, possible map[string]bool
 	return certain, possible
 }
 
-// checkInventory holds what the exporter says of the services against upstream's lists
-// of late, once nothing has been wrong for a while: each service that was on all of them
-// is there, and whatever is there is as it was on one of them.
+// checkInventory compares the exporter's inventory with upstream's recent lists, once there has
+// been no fault for a while: each service on all of them must be there, and everything there must
+// be as on one of them.
 func (w *walk) checkInventory(at time.Time, p page) {
 	w.mu.Lock()
 	calm, lists := w.calm(at), w.recent(at)
@@ -249,7 +249,7 @@ func (w *walk) checkInventory(at time.Time, p page) {
 			w.problem(at, "service %s is not in the inventory", id)
 		}
 	}
-	// Of one that is gone nothing at all may be left.
+	// A service that is gone must leave nothing behind.
 	for _, s := range p {
 		id := s.labels.Get("postgres_service")
 		if id != "" && !slices.ContainsFunc(lists, func(l listing) bool { return l.services[id] != "" }) && !w.families[s.name()] {

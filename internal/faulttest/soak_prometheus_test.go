@@ -24,7 +24,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// The jobs of the Prometheus that takes part, and how it scrapes.
+// The jobs of the Prometheus server, and how it scrapes.
 const (
 	everything = "everything" // one target, with the exporter's own metrics
 	perService = "services"   // a target for each service, by discovery
@@ -41,8 +41,8 @@ type monitor struct {
 	ended   chan struct{}
 }
 
-// startMonitor has the Prometheus that the distribution has scrape the exporter
-// until the test ends. It returns nil where there is none, except in CI.
+// startMonitor starts the installed Prometheus, which scrapes the exporter until the test ends. It
+// returns nil if there is none, except in CI.
 func startMonitor(t *testing.T, e *exporter) *monitor {
 	t.Helper()
 	program, err := exec.LookPath("prometheus")
@@ -98,7 +98,7 @@ func (m *monitor) get(path string) (*http.Response, error) {
 	return client.Get("http://" + m.address + path)
 }
 
-// stored is a series with those of its samples that a query has found.
+// stored is a series with the samples that a query returned.
 type stored struct {
 	series
 	samples []sample
@@ -109,7 +109,7 @@ type sample struct {
 	value float64
 }
 
-// query evaluates an expression that gives series, or ranges of them.
+// query evaluates an expression that returns series, or ranges of them.
 func (m *monitor) query(expression string, at time.Time) ([]stored, error) {
 	resp, err := m.get("/api/v1/query?" + url.Values{
 		"query": {expression}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)},
@@ -148,14 +148,13 @@ func (m *monitor) query(expression string, at time.Time) ([]stored, error) {
 	return found, nil
 }
 
-// scrapeKey is a scrape that Prometheus has made: all that it stores of one has the
-// same time.
+// scrapeKey identifies a scrape by Prometheus: all samples of a scrape have the same time.
 type scrapeKey struct {
 	job, instance string
 	at            time.Time
 }
 
-// scraped is what Prometheus has stored of a scrape.
+// scraped is what Prometheus stored of a scrape.
 type scraped struct {
 	glimpse
 	succeeded      float64 // its "up", -1 if there is none
@@ -164,8 +163,7 @@ type scraped struct {
 	found          float64 // samples
 }
 
-// follow reads again and again what Prometheus has stored, and checks it, until stop
-// and then once more.
+// follow checks what Prometheus stores until stop, and then once more.
 func (w *walk) follow(stop <-chan struct{}) {
 	const settled = 2 * soakScrapeInterval // for a scrape to be stored
 	last := map[[2]string]time.Time{}      // scrape of a target
@@ -211,7 +209,7 @@ func (w *walk) follow(stop <-chan struct{}) {
 	}
 }
 
-// continuous tells whether a target must have been one ever since a moment.
+// continuous reports whether a target must have existed ever since a moment.
 func (w *walk) continuous(k scrapeKey, since time.Time) bool {
 	if k.job == everything {
 		return true
@@ -221,7 +219,7 @@ func (w *walk) continuous(k scrapeKey, since time.Time) bool {
 	return slices.Contains(w.stable, k.instance) && !w.touched(since.Add(-soakBelief), k.at, "empty list")
 }
 
-// scrapes returns what Prometheus has stored after one moment and up to another.
+// scrapes returns what Prometheus stored after one moment and up to another.
 func (w *walk) scrapes(from, to time.Time) (map[scrapeKey]*scraped, error) {
 	found, err := w.monitor.query(
 		fmt.Sprintf(`{job=~"%s|%s"}[%ds]`, everything, perService, int(math.Ceil(to.Sub(from).Seconds()))+1), to,
@@ -232,8 +230,8 @@ func (w *walk) scrapes(from, to time.Time) (map[scrapeKey]*scraped, error) {
 	scrapes := map[scrapeKey]*scraped{}
 	for _, s := range found {
 		key := scrapeKey{job: s.labels.Get("job"), instance: s.labels.Get("instance")}
-		// What Prometheus says of a scrape has these labels and no others, while
-		// upstream may have series of the same names.
+		// Prometheus's own series of a scrape have exactly these labels. Upstream may have series
+		// with the same names.
 		report := s.labels.Len() == 3
 		bare := series{labels: labels.NewBuilder(s.labels).Del("job", "instance").Labels()}
 		for _, x := range s.samples {
@@ -270,15 +268,15 @@ func (w *walk) scrapes(from, to time.Time) (map[scrapeKey]*scraped, error) {
 	return scrapes, nil
 }
 
-// judgeScrape holds what Prometheus has stored of a scrape against what upstream has
-// said, and against what it says itself that it has scraped.
+// judgeScrape compares what Prometheus stored of a scrape with what upstream served, and with
+// Prometheus's own series of the scrape.
 func (w *walk) judgeScrape(k scrapeKey, s *scraped) {
 	reader := "Prometheus, " + k.job
 	w.mu.Lock()
 	stamped := w.touched(k.at.Add(-soakExpiry-soakSlack), k.at, "future families")
 	w.mu.Unlock()
 	if s.succeeded < 0 {
-		// Some of a fault's samples bring a time of their own.
+		// Some samples of a fault have timestamps.
 		if s.services != nil || !stamped {
 			w.problem(k.at, "%s %s: %v samples outside of any scrape", reader, k.instance, s.found)
 		}
@@ -309,7 +307,7 @@ func (w *walk) judgeScrape(k scrapeKey, s *scraped) {
 		}
 		s.expected, s.complete = w.stable, true
 	case slices.Contains(w.stable, k.instance):
-		// That a service's page fails is right once its data has expired.
+		// The page of a service must fail once its data has expired.
 		s.expected = []string{k.instance}
 		s.up = true // not on this page
 	default:
@@ -318,10 +316,10 @@ func (w *walk) judgeScrape(k scrapeKey, s *scraped) {
 	w.check(s.glimpse)
 }
 
-// troubles are Prometheus's counters of what it has not taken, or not managed.
+// troubles are Prometheus's counters of samples that it refused and of its own failures.
 var troubles = regexp.MustCompile(`^prometheus_target_(scrape|sync)\w*(duplicate|out_of|exceeded|failed)\w*_total$|^prometheus_tsdb_\w*(failed|corruptions|out_of_order|out_of_bound)\w*_total$`)
 
-// examine asks Prometheus for what it has complained of itself.
+// examine checks Prometheus's own failures.
 func (w *walk) examine() {
 	resp, err := w.monitor.get("/metrics")
 	if err != nil {
@@ -366,8 +364,8 @@ func (w *walk) examine() {
 	w.t.Logf("Prometheus: %d counters of troubles, %d discoveries refused while the list was empty", counters, refused)
 }
 
-// leftovers checks that Prometheus sees those services at the end that upstream has, and
-// no others: what is merely gone, and not marked stale, would be seen for five minutes.
+// leftovers checks that Prometheus sees exactly upstream's services at the end: a series that
+// disappeared without being marked stale would be seen for five minutes.
 func (w *walk) leftovers() {
 	now := time.Now()
 	want := map[string]bool{}
@@ -391,8 +389,8 @@ func (w *walk) leftovers() {
 	}
 }
 
-// listedNothing tells whether the list of services was empty when a line was logged.
-// The caller locks.
+// listedNothing reports whether the list of services was empty when a line was logged. The caller
+// locks.
 func (w *walk) listedNothing(line string) bool {
 	_, after, _ := strings.Cut(line, "ts=")
 	stamp, _, _ := strings.Cut(after, " ")

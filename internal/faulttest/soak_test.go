@@ -17,7 +17,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// The walk's figures. Data is served for soakMaxAge at least and soakExpiry at most.
+// The durations of the walk. Data is served for at least soakMaxAge and at most soakExpiry.
 const (
 	soakRefresh  = 15 * time.Second
 	soakInterval = 5 * time.Second
@@ -28,16 +28,16 @@ const (
 	soakServices = 12
 	soakStable   = 8 // of them are never touched
 
-	// After soakCalm without a fault nothing may be older than soakFresh.
+	// After soakCalm without a fault, nothing may be older than soakFresh.
 	soakCalm  = time.Minute
 	soakFresh = 45 * time.Second
-	// soakSettled is how late what Prometheus has stored is looked at, at most.
+	// soakSettled is the longest delay before what Prometheus stored is checked.
 	soakSettled = time.Minute
 )
 
-// TestSoak walks at random through all faults for $SOAK_DURATION, an hour by default,
-// while services live and die. A scraper holds every value against what upstream must
-// have said, and so does another with all that a real Prometheus has stored.
+// TestSoak walks at random through all faults for $SOAK_DURATION, an hour by default, while
+// services come and go. Every value that it scrapes must be one that upstream served, and so must
+// everything that a real Prometheus stores.
 func TestSoak(t *testing.T) {
 	duration, err := time.ParseDuration(cmp.Or(os.Getenv("SOAK_DURATION"), "1h"))
 	if err != nil {
@@ -112,7 +112,7 @@ func TestSoak(t *testing.T) {
 	w.judge()
 }
 
-// walk is a random walk through faults, and what has come of it.
+// walk is a random walk through faults, and its results.
 type walk struct {
 	t          *testing.T
 	u          *upstream
@@ -138,20 +138,20 @@ type walk struct {
 	problems int
 }
 
-// episode is a time in which something is wrong.
+// episode is a period with a fault.
 type episode struct {
 	what     string
 	link     bool      // nothing, or not all, comes through
 	from, to time.Time // to is zero while it lasts
 }
 
-// change is what has happened to a service.
+// change is a change of a service.
 type change struct {
 	what string
 	at   time.Time
 }
 
-// tally is what one way of reading the exporter has brought.
+// tally is the results of one way of reading the exporter.
 type tally struct {
 	scrapes, failed          int
 	values                   int
@@ -174,7 +174,7 @@ func (w *walk) problem(at time.Time, format string, args ...any) {
 	}
 }
 
-// tally lets one take down what a reader has got.
+// tally updates the results of a reader.
 func (w *walk) tally(reader string, note func(*tally)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -184,7 +184,7 @@ func (w *walk) tally(reader string, note func(*tally)) {
 	note(w.readers[reader])
 }
 
-// during says what was wrong at a moment. The caller locks.
+// during returns the faults at a moment. The caller locks.
 func (w *walk) during(at time.Time) string {
 	for _, e := range slices.Backward(w.episodes) {
 		if !at.Before(e.from) {
@@ -197,7 +197,7 @@ func (w *walk) during(at time.Time) string {
 	return "nothing"
 }
 
-// lastChange says what last happened to a service before a moment. The caller locks.
+// lastChange returns the last change of a service before a moment. The caller locks.
 func (w *walk) lastChange(at time.Time) string {
 	for _, c := range slices.Backward(w.changes) {
 		if !at.Before(c.at) {
@@ -207,16 +207,16 @@ func (w *walk) lastChange(at time.Time) string {
 	return "none"
 }
 
-// touched tells whether an episode of the kind was, or had effects, in a stretch of
-// time. The caller locks.
+// touched reports whether an episode of the kind, or its effects, fell into a period. The caller
+// locks.
 func (w *walk) touched(from, to time.Time, kind string) bool {
 	return slices.ContainsFunc(w.episodes, func(e episode) bool {
 		return strings.HasPrefix(e.what, kind) && e.from.Before(to) && (e.to.IsZero() || e.to.After(from))
 	})
 }
 
-// calm is for how long nothing had been wrong at a moment: services live and die all the
-// same. The caller locks.
+// calm returns how long before a moment there was no fault; services may come and go. The caller
+// locks.
 func (w *walk) calm(at time.Time) time.Duration {
 	for _, e := range slices.Backward(w.episodes) {
 		if !at.Before(e.from) {
@@ -229,7 +229,7 @@ func (w *walk) calm(at time.Time) time.Duration {
 	return at.Sub(w.started)
 }
 
-// pass lets time pass: what is awaited here is nothing but time.
+// pass lets time pass; nothing else is awaited here.
 func (w *walk) pass(d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -247,7 +247,7 @@ func (w *walk) begin(what string, link bool) {
 	w.t.Logf("%s %s", time.Since(w.started).Round(time.Second), what)
 }
 
-// quiet ends what is going on.
+// quiet ends all faults.
 func (w *walk) quiet() {
 	w.u.ClearFaults()
 	w.u.link.restore()

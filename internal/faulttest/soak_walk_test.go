@@ -14,7 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// faults are the catalogue's, some in a size that an hour of them bears.
+// faults are those of the catalogue, some of them in a size fit for an hour.
 func soakFaults() []simulator.Fault {
 	all := simulator.Catalogue()
 	for i := range all {
@@ -28,7 +28,7 @@ func soakFaults() []simulator.Fault {
 		case "gzip bomb":
 			all[i] = simulator.GzipBomb(64 << 20)
 		case "future families":
-			// Samples of months ago are out of Prometheus's bounds.
+			// Prometheus refuses samples that are months old.
 			f.Mutate = func(page []byte) []byte {
 				now := strconv.FormatInt(time.Now().UnixMilli(), 10)
 				return bytes.Replace(simulator.FutureFamilies(page), []byte(" 1767225600000\n"), []byte(" "+now+"\n"), 1)
@@ -38,7 +38,7 @@ func soakFaults() []simulator.Fault {
 	return all
 }
 
-// step is one episode.
+// step makes one episode.
 func (w *walk) step() {
 	faults := soakFaults()
 	switch n := w.random.IntN(20); {
@@ -93,7 +93,7 @@ func (w *walk) step() {
 	w.pass(w.between(5*time.Second, 20*time.Second))
 }
 
-// upset lets a fault last, while services change.
+// upset applies a fault for a while, during which services change.
 func (w *walk) upset() {
 	w.pass(w.between(5*time.Second, 25*time.Second))
 	if w.random.IntN(2) == 0 {
@@ -102,7 +102,7 @@ func (w *walk) upset() {
 	w.pass(w.between(time.Second, 20*time.Second))
 }
 
-// replaceSecret does as Kubernetes does.
+// replaceSecret replaces the file as Kubernetes does.
 func (w *walk) replaceSecret() {
 	next := w.secretFile + ".next"
 	writeFile(w.t, next, w.secret+"\n")
@@ -111,7 +111,7 @@ func (w *walk) replaceSecret() {
 	}
 }
 
-// outage outlasts the data.
+// outage lasts until the data has expired.
 func (w *walk) outage() {
 	how := w.random.IntN(3)
 	w.begin(fmt.Sprintf("long outage %d", how), how > 0)
@@ -129,8 +129,8 @@ func (w *walk) outage() {
 	w.pass(30 * time.Second)
 }
 
-// expired checks that no data is left, but of stopped services: upstream says the same of
-// them until they are started, so that they may be read more rarely, and served longer.
+// expired checks that no data is left, except of stopped services: their values do not change until
+// they are started, so that they may be read more rarely, and served longer.
 func (w *walk) expired() {
 	var stopped []string
 	for _, s := range w.u.Services() {
@@ -145,7 +145,7 @@ func (w *walk) expired() {
 		w.problem(time.Now(), "%d series after everything has expired", left)
 	}
 	if w.monitor != nil {
-		// What is merely gone, and not marked stale, would be seen for five minutes more.
+		// A series that disappeared without being marked stale would be seen for five more minutes.
 		found, err := w.monitor.query(fmt.Sprintf(`{__name__=~"Postgres.*",__name__!="PostgresServer_Stamped",postgres_service!~%q}`,
 			strings.Join(stopped, "|")), time.Now())
 		if err != nil || len(found) > 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// dial connects to the exporter, with a bound on everything that follows.
+// dial connects to the exporter, with a deadline for everything that follows.
 func (e *exporter) dial(limit time.Duration) net.Conn {
 	e.t.Helper()
 	c, err := net.Dial("tcp", e.address)
@@ -28,7 +28,7 @@ func (e *exporter) dial(limit time.Duration) net.Conn {
 	return c
 }
 
-// raw sends bytes as they are and returns the status of the answer, 0 for none.
+// raw sends bytes as they are and returns the status of the answer, 0 if there is none.
 func (e *exporter) raw(request string) (status int, body string) {
 	e.t.Helper()
 	c := e.dial(patience)
@@ -41,12 +41,12 @@ func (e *exporter) raw(request string) (status int, body string) {
 	defer resp.Body.Close()
 	content, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if found := leak(string(content)); found != "" {
-		e.t.Errorf("tells the secret: %s", found)
+		e.t.Errorf("leaks the secret: %s", found)
 	}
 	return resp.StatusCode, string(content)
 }
 
-// TestManyScrapers has a thousand of them come at once.
+// TestManyScrapers makes a thousand scrapes at once.
 func TestManyScrapers(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 20})
@@ -82,7 +82,7 @@ func TestManyScrapers(t *testing.T) {
 	}
 }
 
-// TestSlowloris has clients that begin a request and do not go on.
+// TestSlowloris has clients that do not finish their requests.
 func TestSlowloris(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 2})
@@ -97,7 +97,7 @@ func TestSlowloris(t *testing.T) {
 		conns = append(conns, c)
 	}
 	for _, c := range conns {
-		// The exporter hangs up, perhaps after having said why.
+		// The exporter closes the connection, perhaps after an error.
 		if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
 			t.Fatalf("not hung up on: %v", err)
 		}
@@ -106,7 +106,7 @@ func TestSlowloris(t *testing.T) {
 	e.wantNoLine("level=warn")
 }
 
-// TestHostileRequests sends what no client of good will sends.
+// TestHostileRequests sends requests that no regular client sends.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 2})

@@ -13,9 +13,8 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// released links the released exporter to path. No file that this process itself has
-// written can be run for sure: while it is open, other tests may start processes, which
-// have it open as well for a moment.
+// released links the released exporter to path. A copy might not be executable: while this process
+// writes it, a child process of another test may inherit the open file.
 func released(t *testing.T, path string) {
 	t.Helper()
 	built, err := release()
@@ -27,8 +26,8 @@ func released(t *testing.T, path string) {
 	}
 }
 
-// bareRoot returns a directory that holds the released binary, as exporter, and
-// nothing else, and that other users can read.
+// bareRoot returns a directory that contains only the released binary, as exporter, and is readable
+// for other users.
 func bareRoot(t *testing.T) string {
 	t.Helper()
 	root, err := os.MkdirTemp("", "root")
@@ -46,9 +45,9 @@ func bareRoot(t *testing.T) string {
 	return root
 }
 
-// TestBareSurroundings runs the released binary as user 65532 in a file system that
-// holds nothing but itself and cannot be written: no home, no /tmp, no /etc, no CA
-// bundle, no time zones. A hundred services fit into 64 MiB of memory.
+// TestBareSurroundings runs the released binary as user 65532 in a read-only file system that
+// contains nothing else: no home, /tmp or /etc, no CA bundle, no time zones. A hundred services fit
+// into 64 MiB of memory.
 func TestBareSurroundings(t *testing.T) {
 	t.Parallel()
 	root := bareRoot(t)
@@ -85,8 +84,8 @@ func TestBareSurroundings(t *testing.T) {
 	}
 }
 
-// TestFewFiles has the exporter run out of file descriptors while a crowd of scrapers
-// holds on to them, and recover when they leave.
+// TestFewFiles has the exporter run out of file descriptors while many clients hold connections,
+// and recover when they leave.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	u := newUpstream(t, simulator.Config{Services: 2})
@@ -110,7 +109,7 @@ func TestFewFiles(t *testing.T) {
 	e.ready(u)
 }
 
-// peakMemory is the most resident memory that the exporter has had, in KiB.
+// peakMemory returns the peak of the exporter's resident memory, in KiB.
 func peakMemory(t *testing.T, e *exporter) int {
 	t.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(e.command.Process.Pid) + "/status")

@@ -29,14 +29,14 @@ type upstream struct {
 	arrivals []arrival
 }
 
-// arrival is a request as it was seen by a clock that does not stand still.
+// arrival is a request, with its time by the real clock.
 type arrival struct {
 	at       time.Time
 	endpoint string // path without ids
 	status   int
 }
 
-// ServeHTTP lets the simulator answer, and notes when.
+// ServeHTTP has the simulator answer, and records the request.
 func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	at := time.Now()
 	s := &statusWriter{ResponseWriter: w}
@@ -48,7 +48,7 @@ func (u *upstream) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	u.Simulator.ServeHTTP(s, r)
 }
 
-// seen returns the requests so far, in the order of their arrival.
+// seen returns the requests so far, in order of arrival.
 func (u *upstream) seen() []arrival {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -57,7 +57,7 @@ func (u *upstream) seen() []arrival {
 	return all
 }
 
-// statusWriter notes the status.
+// statusWriter records the status.
 type statusWriter struct {
 	http.ResponseWriter
 	status int
@@ -71,8 +71,8 @@ func (s *statusWriter) WriteHeader(code int) {
 // Unwrap is for http.ResponseController.
 func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }
 
-// newUpstream serves an organization without rate limit, whose clock stands still
-// unless config has one.
+// newUpstream serves an organization without a rate limit. Its clock stands still unless config has
+// one.
 func newUpstream(t *testing.T, config simulator.Config) *upstream {
 	t.Helper()
 	u := &upstream{clock: simulator.NewClock(time.Now().Truncate(time.Minute))}
@@ -95,11 +95,11 @@ func newUpstream(t *testing.T, config simulator.Config) *upstream {
 	return u
 }
 
-// refresh lets upstream's values move on.
+// refresh advances the clock to upstream's next values.
 func (u *upstream) refresh() { u.clock.Advance(u.Config().RefreshInterval) }
 
-// wrong returns up to a few differences between upstream's series and those that
-// are on a page as upstream's, apart from the labels that the exporter adds.
+// wrong returns the first few differences between upstream's series and those on a page, apart from
+// the labels that the exporter adds.
 func (u *upstream) wrong(p page) []string {
 	want, families := map[string]float64{}, map[string]bool{}
 	for _, s := range u.Series(u.Config().Now()) {
@@ -128,7 +128,7 @@ func (u *upstream) wrong(p page) []string {
 	return diffs[:min(len(diffs), 5)]
 }
 
-// identity is a series as upstream names it.
+// identity returns a series as upstream names it.
 func identity(name string, l map[string]string) string {
 	l = maps.Clone(l)
 	l[model.MetricNameLabel] = name

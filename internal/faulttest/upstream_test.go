@@ -25,28 +25,28 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 )
 
-// trouble is a fault by which no metrics come, or none that are fit to be served.
+// trouble is a fault because of which there are no metrics, or none that may be served.
 type trouble struct {
 	name  string
 	begin func(*upstream)
 	end   func(*upstream) // nil for the usual
-	// reason is what the failure is called, by metrics and in the log; also are
-	// others that may be seen in passing.
+	// reason is the reason of the failure in metrics and in the log; also are others that may occur
+	// in passing.
 	reason string
 	also   []string
-	// refused says that a page came, with status 200, and was refused whole.
+	// refused says that a page came with status 200 and was refused as a whole.
 	refused bool
-	// quiet says that the failure is not one of HTTP.
+	// quiet says that no request fails.
 	quiet bool
-	// own says that the organization's page is given up for the services' own, which
-	// fail as well.
+	// own says that the services' own pages are read instead of the organization's, and fail as
+	// well.
 	own bool
 	// lists says that the list of services fails, too.
 	lists bool
 	setup setup
 }
 
-// onMetrics makes a fault of the metrics endpoints only.
+// onMetrics applies a fault to the metrics endpoints only.
 func onMetrics(f simulator.Fault) func(*upstream) {
 	f.Endpoints = []string{organizationMetrics, "service_metrics"}
 	return func(u *upstream) { u.SetFault(f) }
@@ -56,9 +56,9 @@ func mutation(mutate func([]byte) []byte) func(*upstream) {
 	return onMetrics(simulator.Fault{Mutate: mutate})
 }
 
-// TestNoMetrics goes through all by which no metrics come: the last good data is
-// served as it was, health tells, the log tells once, and all is well as soon as the
-// fault ends.
+// TestNoMetrics tries everything because of which there are no metrics: the last good data is
+// served unchanged, health metrics and one line of log report the failure, and everything is well
+// again as soon as the fault ends.
 func TestNoMetrics(t *testing.T) {
 	t.Parallel()
 	small := flags("--api.max-response-size=1MiB")
@@ -87,7 +87,7 @@ func TestNoMetrics(t *testing.T) {
 			onMetrics(simulator.Fault{Redirect: u.link.url()})(u)
 		}, reason: "redirect"},
 
-		// Bodies that are none, with status 200.
+		// Bodies that are not metrics, with status 200.
 		{name: "HTML", begin: onMetrics(simulator.HTML()), reason: "content_type", refused: true},
 		{name: "JSON", begin: onMetrics(simulator.JSON()), reason: "content_type", refused: true},
 		{name: "HTML under the right type", begin: mutation(func([]byte) []byte { return []byte("<html>\n") }), reason: "content_type", refused: true},
@@ -175,8 +175,8 @@ func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 	if code, body := e.get("/-/ready"); code != http.StatusOK {
 		t.Errorf("ready: %d %s, though there is data", code, body)
 	}
-	// What the log says, then and since: one line for each kind of request. The
-	// services' own pages are tried, too, when the organization's does not come.
+	// What the log says: one line for each kind of request. If the organization's page fails, the
+	// services' own pages are tried, too.
 	want := 1
 	endpoint := organizationMetrics
 	if c.own {
@@ -202,13 +202,13 @@ func (c *trouble) run(t *testing.T, u *upstream, e *exporter) {
 	u.ClearFaults()
 	u.link.restore()
 	e.ready(u) // with the new values
-	await(t, "the log says that it works again", func() bool {
+	await(t, "the log to report that it works again", func() bool {
 		return len(e.log.since(begun, "level=info", `msg="Refresh works again"`)) == want
 	}, e.log.String)
 }
 
-// TestTLSFails has upstream's certificate replaced by one that nobody knows, and its
-// TLS by one that is too old or by none.
+// TestTLSFails replaces upstream's certificate with an unknown one, and its TLS with an old version
+// or none.
 func TestTLSFails(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -255,7 +255,7 @@ func TestTLSFails(t *testing.T) {
 	}
 }
 
-// certificate makes one of a host that nobody has signed but itself.
+// certificate makes a self-signed certificate of a host.
 func certificate(t *testing.T, host string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -282,9 +282,9 @@ func TestNameNotResolved(t *testing.T) {
 	e := start(t, u, fast(), env("CLICKHOUSE_API_URL=https://upstream.invalid"))
 	p := e.await("failures", func(p page) bool { return p.sum(pollsName) >= 3 && p.is("clickhouse_postgres_up", 0) })
 	if n := len(p.upstream()); n != 0 {
-		t.Errorf("%d series out of nowhere", n)
+		t.Errorf("%d series without upstream", n)
 	}
-	// Where nothing answers DNS queries, time runs out first.
+	// If no server answers DNS queries, the request times out first.
 	reason := "dns"
 	if len(p.find(failuresName, "reason", "timeout")) > 0 {
 		reason = "timeout"
@@ -343,7 +343,7 @@ func TestListFails(t *testing.T) {
 				if !during.is("clickhouse_postgres_up", 0) || !during.is("clickhouse_postgres_service_up", 1) {
 					t.Errorf("health:\n%s", during.health())
 				}
-				later := e.await("another", func(p page) bool {
+				later := e.await("another poll", func(p page) bool {
 					return p.sum(pollsName, "endpoint", services) > during.sum(pollsName, "endpoint", services)
 				})
 				if later.sum(listedName) != during.sum(listedName) || later.sum(successName) < during.sum(successName) {
@@ -367,14 +367,14 @@ func onList(f simulator.Fault) simulator.Fault {
 	return f
 }
 
-// once lets a fault end after n requests.
+// once ends a fault after n requests.
 func once(f simulator.Fault, n int) simulator.Fault {
 	f.Count = n
 	return f
 }
 
-// TestRefusedPage has upstream refuse the organization's page for good: the services'
-// own pages are read, and nothing is wrong.
+// TestRefusedPage has upstream refuse the organization's page permanently: the services' own pages
+// are read, and nothing is reported as wrong.
 func TestRefusedPage(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{400, 403, 404} {
@@ -400,9 +400,8 @@ func TestRefusedPage(t *testing.T) {
 	}
 }
 
-// TestTooManyRequests answers 429 in all the ways there are; meanwhile scrapes are
-// answered. For how long requests pause is measured in virtual time: here by TestStorm,
-// and by the tests of package api.
+// TestTooManyRequests answers 429 in all forms; meanwhile scrapes are answered. How long requests
+// pause is tested in virtual time, by TestStorm and in package api.
 func TestTooManyRequests(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ reset, retryAfter string }{
@@ -420,20 +419,20 @@ func TestTooManyRequests(t *testing.T) {
 			u.SetFault(f)
 			u.refresh()
 			await(t, "a refusal", func() bool { return u.Count("", http.StatusTooManyRequests) > 0 }, e.log.String)
-			during := e.await("being counted", func(p page) bool {
+			during := e.await("it to be counted", func(p page) bool {
 				return p.sum("clickhouse_postgres_exporter_api_rate_limit_refusals_total") > 0 && p.is("clickhouse_postgres_up", 0)
 			})
 			if diff := differences(before.upstream(), during.upstream()); diff != "" && len(u.wrong(during)) > 0 {
 				t.Errorf("neither the last good data nor newer:\n%s", diff)
 			}
 			if forever {
-				// In virtual time this is seen to end: TestStorm.
-				e.await("time passing", func(p page) bool { return p.sum("process_start_time_seconds") > 0 })
+				// TestStorm tests the end, in virtual time.
+				e.await("time to pass", func(p page) bool { return p.sum("process_start_time_seconds") > 0 })
 			} else {
 				e.ready(u)
-				await(t, "the log tells of the end", func() bool { return len(e.log.lines("Refresh works again")) > 0 }, e.log.String)
+				await(t, "the log to report the end", func() bool { return len(e.log.lines("Refresh works again")) > 0 }, e.log.String)
 			}
-			e.await("all refusals counted", func(p page) bool {
+			e.await("all refusals to be counted", func(p page) bool {
 				return p.sum(failuresName, "reason", "rate_limited") == float64(u.Count("", http.StatusTooManyRequests))
 			})
 			for _, endpoint := range []string{services, organizationMetrics} {
@@ -448,7 +447,7 @@ func TestTooManyRequests(t *testing.T) {
 	}
 }
 
-// TestServerTLS serves pages by TLS 1.2 and newer only.
+// TestServerTLS serves pages with TLS 1.2 and newer only.
 func TestServerTLS(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -26,7 +26,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
 
-// virtual is everything but main, in a synctest bubble, where hours pass in no time.
+// virtual is everything but package main, in a synctest bubble, where hours pass in no time.
 type virtual struct {
 	t       *testing.T
 	sim     *simulator.Simulator
@@ -40,8 +40,7 @@ type virtual struct {
 	conns map[net.Conn]struct{}
 }
 
-// newVirtual starts a collector with the settings that are the defaults of the flags.
-// To be called in a bubble.
+// newVirtual starts a collector with the default settings. Call it in a bubble.
 func newVirtual(t *testing.T, config simulator.Config) *virtual {
 	t.Helper()
 	config.Seed, config.KeyID, config.KeySecret = 11, keyID, secret
@@ -117,7 +116,7 @@ func (v *virtual) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// down closes upstream's port and hangs up.
+// down closes upstream's port and all connections.
 func (v *virtual) down() {
 	v.refused.Store(true)
 	v.mu.Lock()
@@ -133,7 +132,7 @@ func (v *virtual) get(path string) (int, string) {
 	w := httptest.NewRecorder()
 	v.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	if found := leak(w.Body.String()); found != "" {
-		v.t.Errorf("%s tells the secret:\n%s", path, found)
+		v.t.Errorf("%s leaks the secret:\n%s", path, found)
 	}
 	return w.Code, w.Body.String()
 }
@@ -148,7 +147,7 @@ func (v *virtual) scrape() page {
 	return p
 }
 
-// requests returns how many requests there were in each of the last minutes.
+// requests returns the number of requests in each of the last minutes.
 func (v *virtual) requests(minutes int) []int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -161,9 +160,9 @@ func (v *virtual) requests(minutes int) []int {
 	return counts
 }
 
-// TestOutageOfAnHour has upstream away for an hour: the last good data is served for
-// five minutes, then it is gone, and the age goes on being told; all is back within
-// two minutes of upstream's return.
+// TestOutageOfAnHour has upstream fail for an hour: the last good data is served for five minutes,
+// then it is gone, and its age is still reported; everything is back within two minutes of
+// upstream's return.
 func TestOutageOfAnHour(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -209,10 +208,10 @@ func TestOutageOfAnHour(t *testing.T) {
 					t.Errorf("after an hour:\n%s", p.health())
 				}
 				if age := float64(time.Now().Unix()) - p.sum(successName); age < 3590 || age > 3800 {
-					t.Errorf("the data is %v s old, it says", age)
+					t.Errorf("the reported age of the data is %v s", age)
 				}
 				if age := float64(time.Now().Unix()) - p.sum(listedName); tt.lists != (age > 3590) {
-					t.Errorf("the inventory is %v s old, it says", age)
+					t.Errorf("the reported age of the inventory is %v s", age)
 				}
 				if diff := relabelled(before.find("clickhouse_postgres_service_info"), p.find("clickhouse_postgres_service_info")); diff != "" {
 					t.Errorf("inventory:\n%s", diff)
@@ -247,7 +246,7 @@ func (v *virtual) onMetrics(f simulator.Fault) {
 	v.sim.SetFault(f)
 }
 
-// TestListFailsForAnHour changes no label, while metrics go on.
+// TestListFailsForAnHour changes no label, and metrics go on.
 func TestListFailsForAnHour(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -267,7 +266,7 @@ func TestListFailsForAnHour(t *testing.T) {
 		}
 		p := v.scrape()
 		if age := float64(time.Now().Unix()) - p.sum(listedName); age < 3590 {
-			t.Errorf("the inventory is %v s old, it says", age)
+			t.Errorf("the reported age of the inventory is %v s", age)
 		}
 		if !p.is("clickhouse_postgres_up", 0) || !p.is("clickhouse_postgres_service_up", 1) {
 			t.Errorf("%s", p.health())
@@ -278,8 +277,8 @@ func TestListFailsForAnHour(t *testing.T) {
 	})
 }
 
-// TestStorm answers 429 for an hour: requests become fewer and never more, whatever
-// the header says, and a reset of 30 years ends with the storm.
+// TestStorm answers 429 for an hour: requests become fewer and never more, whatever the header
+// says, and even a reset in 30 years ends with the storm.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	for _, reset := range []string{"", "0", "0.2", "1000000000", "soon"} {

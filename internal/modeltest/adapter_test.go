@@ -18,18 +18,18 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
-// This file has everything that the model test knows of the program's API.
+// This file contains everything that the model test knows about the program's API.
 
-// maxAge exceeds two and a half refresh periods of every service, whatever the planner
-// plans, so that none is served for longer. The longest period is that of one stopped
-// service, which is read in every fourth period, beside five that run and are read by
-// their own pages: 4 · 5.25 / (0.9 · (1/5.05 - 1/15.15 - 1/20.2 - 0.1/5.05)) = 372 s, at a
-// request in 5.05 s, of which the list, the organization's page and details take theirs.
+// maxAge is more than two and a half refresh periods of every service, whatever the planner plans,
+// so that none is served for longer. The longest period is that of one stopped service, which is
+// read in every fourth period, beside five running ones that are read from their own pages: 4 ·
+// 5.25 / (0.9 · (1/5.05 - 1/15.15 - 1/20.2 - 0.1/5.05)) = 372 s, at one request in 5.05 s, some of
+// which go to the list, the organization's page and details.
 const maxAge = 20 * time.Minute
 
 const organizationID = "0b8f7a3c-0000-4000-8000-00000000000a"
 
-// variants are the collectors that are run side by side, under the same events.
+// variants are the collectors that run side by side, with the same events.
 func variants() []collector.Options {
 	return []collector.Options{{}, {NoMemo: true}}
 }
@@ -40,7 +40,7 @@ func budget() *api.Budget {
 	return api.NewBudget(api.BudgetConfig{Requests: 2, Window: 10 * time.Second})
 }
 
-// organization returns the configuration for the collector.
+// organization returns the collector's configuration.
 func (c config) organization(transport http.RoundTripper, budget *api.Budget) (collector.Organization, error) {
 	o := collector.Organization{
 		Name: "shop",
@@ -97,12 +97,12 @@ func (c config) written(ids []string) []string {
 	return upper
 }
 
-// owns tells whether a service belongs to the shard.
+// owns reports whether a service belongs to the shard.
 func (c config) owns(id string) bool {
 	return inventory.Shard{Index: c.shardIndex, Count: c.shardCount}.Owns(id)
 }
 
-// Which answer a page gets.
+// The answers that a page may get.
 const (
 	served      = "served"
 	notFound    = "not found"
@@ -127,7 +127,7 @@ func serve(c *collector.Collector, org, service string) (text, openMetrics []byt
 	return encode(exposition.Text), encode(exposition.OpenMetrics), served
 }
 
-// serveHealth returns what the collector says of the organization, in the text format.
+// serveHealth returns the health page of the organization, in the text format.
 func serveHealth(c *collector.Collector) ([]byte, error) {
 	registry := prometheus.NewRegistry()
 	if err := registry.Register(c); err != nil {
@@ -147,8 +147,7 @@ func serveHealth(c *collector.Collector) ([]byte, error) {
 	return page.Bytes(), err
 }
 
-// complaints collects lines of the log that tell of a bug in the program. Safe for
-// concurrent use.
+// complaints collects log lines that indicate a bug in the program. Safe for concurrent use.
 type complaints struct {
 	mu    sync.Mutex
 	lines []string

@@ -18,8 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/textparse"
 )
 
-// facts is what a page says, without its order: values by series, and what it says of
-// families, TYPE and HELP, by name.
+// facts is the content of a page, without its order: values by series, and TYPE and HELP by family.
 type facts struct{ series, families map[string]string }
 
 func newFacts() facts { return facts{map[string]string{}, map[string]string{}} }
@@ -36,8 +35,8 @@ func (f facts) add(lset labels.Labels, value float64, stamp int64) error {
 	return nil
 }
 
-// describe takes in TYPE and HELP of a family. Which text the program's own families
-// have is not compared.
+// describe adds TYPE and HELP of a family. The HELP texts of the program's own families are not
+// compared.
 func (f facts) describe(name, kind, help string) {
 	if help != "" && (help == own || reserved(name)) {
 		help = own
@@ -45,8 +44,8 @@ func (f facts) describe(name, kind, help string) {
 	f.families[name] = kind + " " + help
 }
 
-// textFacts returns what the page says in the text format. Of a family the first series
-// that has a type and the first that has HELP tell.
+// textFacts returns the expected content of the page in the text format. The type and the HELP of a
+// family are those of the first series that has one.
 func (e *expected) textFacts() (facts, error) {
 	f := newFacts()
 	for _, s := range e.series {
@@ -62,8 +61,8 @@ func (e *expected) textFacts() (facts, error) {
 	return f, nil
 }
 
-// openMetricsFacts returns what the page says in OpenMetrics, which knows of counters
-// only under certain names and above zero.
+// openMetricsFacts returns the expected content of the page in OpenMetrics, where counters need
+// certain names and must not be negative.
 func (e *expected) openMetricsFacts() (facts, error) {
 	f, err := e.textFacts()
 	negative := map[string]bool{}
@@ -86,7 +85,7 @@ func (e *expected) openMetricsFacts() (facts, error) {
 	return f, err
 }
 
-// readText returns what a page in the text format says.
+// readText returns the content of a page in the text format.
 func readText(page []byte) (facts, error) {
 	f := newFacts()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
@@ -128,7 +127,7 @@ func readText(page []byte) (facts, error) {
 	return f, err
 }
 
-// readOpenMetrics returns what a page in OpenMetrics says.
+// readOpenMetrics returns the content of a page in OpenMetrics.
 func readOpenMetrics(page []byte) (facts, error) {
 	f := newFacts()
 	p := textparse.NewOpenMetricsParser(page, labels.NewSymbolTable())
@@ -167,7 +166,7 @@ func readOpenMetrics(page []byte) (facts, error) {
 	return f, nil
 }
 
-// differences lists what a page says and should not, and the other way round.
+// differences lists what is wrongly on a page, and what is missing.
 func (f facts) differences(want facts) []string {
 	var list []string
 	compare := func(got, want map[string]string) {
@@ -195,7 +194,7 @@ func (f facts) differences(want facts) []string {
 	return list
 }
 
-// compare reads a page and returns how it differs from what is wanted.
+// compare parses a page and returns how it differs from the expected one.
 func compare(got []byte, read func([]byte) (facts, error), want facts, wantErr error) []string {
 	served, err := read(got)
 	if err := errors.Join(err, wantErr); err != nil {

@@ -9,7 +9,7 @@ import (
 	"go.yaml.in/yaml/v2"
 )
 
-// config is what a user may set, in the user's words.
+// config is a user's configuration, in the user's words.
 type config struct {
 	findOut    bool     // the organization's id is not given
 	upper      bool     // ids are given in upper case
@@ -24,8 +24,8 @@ type config struct {
 	tags       []string        // keys of tags to export, nil for all
 }
 
-// selection chooses the services that match some filter of include, if there is one,
-// and none of exclude.
+// selection selects the services that match a filter of include, if there are any, and none of
+// exclude.
 type selection struct{ include, exclude []filter }
 
 type filter struct {
@@ -50,7 +50,7 @@ func (c config) rules() []*relabel.Config {
 	return all
 }
 
-// selects tells whether a service of the list is to be exported.
+// selects reports whether a service of the list is exported.
 func (c config) selects(s service) bool {
 	if !c.owns(s.id) {
 		return false
@@ -77,8 +77,7 @@ func (f filter) matches(s service) bool {
 		whole(f.name, s.name) && whole(f.region, s.region) && whole(f.state, s.state)
 }
 
-// namesIDs tells whether the user wrote down the ids of all services that may be
-// exported.
+// namesIDs reports whether the user gave the ids of all services that may be exported.
 func (c config) namesIDs() bool {
 	return c.selection != nil && len(c.selection.include) > 0 &&
 		!slices.ContainsFunc(c.selection.include, func(f filter) bool { return f.ids == nil })

@@ -1,27 +1,25 @@
-// Package modeltest holds the collector against a model of it.
+// Package modeltest compares the collector with a model of it.
 //
-// A state machine of pgregory.net/rapid plays upstream, its users and the clock:
-// services come, go and change; lists and pages disagree, fail, are cut, are late;
-// services fall out of the organization's page and come back; the configuration is
-// replaced; time passes. After each event every page that the collector serves is
-// compared, series by series, with what the oracle makes of the raw answers that
-// upstream has given. All of it happens in a testing/synctest bubble, in virtual time.
+// A state machine of pgregory.net/rapid plays upstream, its users and the clock: services come, go
+// and change; lists and pages disagree, fail, are cut off or late; services drop out of the
+// organization's page and return; the configuration is replaced; time passes. After each event,
+// every page that the collector serves is compared, series by series, with the one that the oracle
+// makes of upstream's raw answers. Everything happens in a testing/synctest bubble, in virtual
+// time.
 //
-// The oracle is what the program promises, written down once more and as plainly as
-// possible: it parses with expfmt, relabels with Prometheus's own package and
-// remembers nothing but answers. If it and the collector differ, one of the two is
-// wrong; which of them, docs/faults.md and the package comment of collector tell.
+// The oracle is an independent implementation of what the program promises, as plain as possible:
+// it parses with expfmt, relabels with Prometheus's package and keeps nothing but answers. If it
+// and the collector differ, one of them is wrong; docs/faults.md and the package comment of
+// collector say which.
 //
-// Which request is made when is the planner's business, and the oracle does not
-// predict it: it sees what upstream was asked and what it answered. What a shorter
-// refresh period would let expire later, and the random part of intervals and pauses,
-// are kept out of play by the choice of budget, see budget in adapter_test.go.
+// The oracle does not predict requests, which are up to the planner: it sees which were made and
+// what upstream answered. A budget is chosen for which the planner's periods, and the random part
+// of intervals and pauses, do not affect what expires, see budget in adapter_test.go.
 //
-// What the machine finds becomes a test of its own, in found_test.go. rapid leaves the
-// shrunk events of a failure in testdata, from where the next run plays them first.
+// A failure that the machine finds becomes a test of its own, in found_test.go. rapid leaves the
+// shrunk events in testdata, and the next run starts with them.
 //
-// The files, in the order in which to read them: world_test.go is what upstream would
-// say, upstream_test.go gives and records its answers, oracle_test.go takes them in,
-// expose_test.go makes pages of them, compare_test.go compares these, machine_test.go
-// holds it all together and model_test.go has the events.
+// The files, in reading order: world_test.go is upstream's data, upstream_test.go gives and records
+// its answers, oracle_test.go takes them in, expose_test.go makes pages of them, compare_test.go
+// compares these, machine_test.go runs it all and model_test.go has the events.
 package modeltest

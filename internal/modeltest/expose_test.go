@@ -15,14 +15,14 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 )
 
-// expected is a page as it should be: its series in order, each once.
+// expected is the page as it should be: its series in order, each once.
 type expected struct {
 	rules  []*relabel.Config
 	series []series
 	seen   map[string]bool
 }
 
-// add adds a series. The first of several with the same labels counts.
+// add adds a series. Of several with the same labels, the first is kept.
 func (e *expected) add(s series) {
 	if e.seen == nil {
 		e.seen = map[string]bool{}
@@ -33,10 +33,10 @@ func (e *expected) add(s series) {
 	}
 }
 
-// own is the HELP of the program's own families, which need only have some.
+// own stands for the HELP of the program's own families, which may have any.
 const own = "(own)"
 
-// ownNames are names that upstream's families must not have, or begin with.
+// ownNames are names, and beginnings of names, that upstream's families must not have.
 var ownNames = regexp.MustCompile("^clickhouse_postgres_(up|services|(service|organization|exporter)_.*)$")
 
 func reserved(name string) bool { return ownNames.MatchString(name) }
@@ -68,7 +68,7 @@ func (o *oracle) expectEverything() *expected {
 	return e
 }
 
-// addUpstream adds what upstream says of a service, labelled.
+// addUpstream adds upstream's series of a service, with the inventory labels.
 func (o *oracle) addUpstream(e *expected, id string) {
 	m := o.fresh(id)
 	if m == nil {
@@ -100,8 +100,8 @@ func (o *oracle) addUpstream(e *expected, id string) {
 	}
 }
 
-// newest leaves out all but one of the lines that a page has for a series: the one with
-// the latest timestamp, or else the first.
+// newest keeps one of the lines that a page has for a series: the one with the latest timestamp, or
+// else the first.
 func newest(list []series) []series {
 	var kept []series
 	for _, s := range list {
@@ -116,7 +116,7 @@ func newest(list []series) []series {
 	return kept
 }
 
-// relabel applies the user's rules, and tells whether they keep the series.
+// relabel applies the user's rules, and reports whether they keep the series.
 func (e *expected) relabel(lset labels.Labels) (labels.Labels, bool) {
 	if len(e.rules) == 0 {
 		return lset, true
@@ -154,8 +154,8 @@ func (o *oracle) inline(id string) map[string]string {
 	return chosen
 }
 
-// addGauge adds a series of the program's own, in which rules have no say; pairs are
-// label names and values.
+// addGauge adds a series of the program's own, to which rules do not apply; pairs are label names
+// and values.
 func (o *oracle) addGauge(e *expected, name string, value float64, pairs ...string) {
 	b := labels.NewBuilder(labels.EmptyLabels()).Set(model.MetricNameLabel, name).Set("clickhouse_org", organizationID)
 	for i := 0; i < len(pairs); i += 2 {
@@ -164,7 +164,7 @@ func (o *oracle) addGauge(e *expected, name string, value float64, pairs ...stri
 	e.add(series{labels: b.Labels(), value: value, family: name, kind: dto.MetricType_GAUGE, help: own})
 }
 
-// addInventory adds what the list and the calls for details say of a service.
+// addInventory adds the data about a service in the list and in its details.
 func (o *oracle) addInventory(e *expected, id string) {
 	s, ok := o.services[id]
 	if !ok {
@@ -198,7 +198,7 @@ func (o *oracle) addInventory(e *expected, id string) {
 	}
 }
 
-// addTotals adds the organization's name and how many services are in which state.
+// addTotals adds the organization's name and the number of services in each state.
 func (o *oracle) addTotals(e *expected) {
 	if o.listedAt.IsZero() || o.config.off["inventory"] {
 		return
@@ -219,7 +219,7 @@ func (o *oracle) addTotals(e *expected) {
 	}
 }
 
-// addHealth adds how it goes with reading a service's metrics.
+// addHealth adds the health metrics of a service.
 func (o *oracle) addHealth(e *expected, id string) {
 	if o.config.off["service-health"] {
 		return
@@ -236,7 +236,7 @@ func (o *oracle) addHealth(e *expected, id string) {
 	}
 }
 
-// expectHealth returns what there is to say of the organization.
+// expectHealth returns the health page of the organization.
 func (o *oracle) expectHealth() *expected {
 	e := &expected{}
 	add := func(name string, value float64) { o.addGauge(e, "clickhouse_postgres_"+name, value) }

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// What the machine has found, as short as it could be made.
+// Failures that the machine has found, as short as possible.
 
-// plain returns services that run.
+// plain returns running services.
 func plain(n int) *world {
 	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
 	for i := range n {
@@ -22,7 +22,7 @@ func plain(n int) *world {
 	return w
 }
 
-// play runs a story with a machine that has been polling for two minutes.
+// play runs a sequence of events on a machine that has polled for two minutes.
 func play(t *testing.T, services int, story func(*machine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,8 +54,8 @@ func TestLabelsChangeWhileAServiceHasLeftThePage(t *testing.T) {
 	})
 }
 
-// The same with rules, which need not wait for a list. The first ones leave every
-// service fewer series.
+// The same with rules, which do not wait for a list. The first ones leave every service with fewer
+// series.
 func TestRulesChangeWhileAServiceHasLeftThePage(t *testing.T) {
 	play(t, 3, func(m *machine) {
 		m.world.uncovered[id(0)] = true
@@ -67,8 +67,8 @@ func TestRulesChangeWhileAServiceHasLeftThePage(t *testing.T) {
 	})
 }
 
-// The own page of a service that does not run any more becomes empty, so that its last
-// series stay until they are too old, and then the service changes.
+// The own page of a service that no longer runs becomes empty, so that its last series stay until
+// they are too old, and then the service changes.
 func TestLabelsChangeAfterAnOwnPageBecameEmpty(t *testing.T) {
 	play(t, 1, func(m *machine) {
 		s := m.world.find(id(0))
@@ -84,8 +84,8 @@ func TestLabelsChangeAfterAnOwnPageBecameEmpty(t *testing.T) {
 	})
 }
 
-// A family of whose type one page says nothing and another something: what is said counts,
-// whether the two meet in a merge or by a rule.
+// A family that has a type on one page and none on another: the type counts, whether the two meet
+// in a merge or because of a rule.
 func TestTypeThatIsKnownCounts(t *testing.T) {
 	play(t, 2, func(m *machine) {
 		m.world.help = 1 // PostgresServer_DiskBytes is untyped
@@ -101,7 +101,7 @@ func TestTypeThatIsKnownCounts(t *testing.T) {
 	})
 }
 
-// Values are upstream's: that they have changed is seen also if rules drop them all.
+// The time of the last change is that of upstream's values, even if rules drop them all.
 func TestLastChangeOfWhatRulesDrop(t *testing.T) {
 	play(t, 2, func(m *machine) {
 		m.apply(config{ruleTexts: []string{"{source_labels: [__name__], regex: PostgresServer_.*, action: drop}"}})
@@ -113,9 +113,8 @@ func TestLastChangeOfWhatRulesDrop(t *testing.T) {
 	})
 }
 
-// When one of two services is deleted, the other's own page is read instead of the
-// organization's. Until then the latest request for its metrics is still the one that
-// brought them.
+// When one of two services is deleted, the other's own page is read instead of the organization's.
+// Until then, its latest request for metrics is the one that succeeded.
 func TestUpWhenTheFleetShrinksToOne(t *testing.T) {
 	play(t, 2, func(m *machine) {
 		m.world.listed = m.world.listed[:1]
@@ -135,8 +134,8 @@ func TestUpWhenTheFleetShrinksToOne(t *testing.T) {
 	})
 }
 
-// A service that only its own page tells of is called what that page says, also where
-// some series says nothing.
+// The name of a service that only its own page has is the one on that page, even if some series
+// have none.
 func TestNameOfAServiceBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := plain(1)
@@ -149,7 +148,7 @@ func TestNameOfAServiceBeforeTheFirstList(t *testing.T) {
 	})
 }
 
-// New rules apply to what is held, also while the list cannot be had.
+// New rules apply to the metrics held, even while the list fails.
 func TestReloadBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, plain(2), config{})
@@ -164,8 +163,8 @@ func TestReloadBeforeTheFirstList(t *testing.T) {
 	})
 }
 
-// A list that is empty twice takes the fleet out of the inventory, and the next one brings
-// it back: what the page that is held says of it is served again at once.
+// A list that is empty twice removes the fleet from the inventory, and the next one brings it back:
+// the metrics on the page that is held are served again at once.
 func TestServicesComeBackToTheList(t *testing.T) {
 	play(t, 2, func(m *machine) {
 		m.apply(config{timestamps: true})
@@ -178,7 +177,7 @@ func TestServicesComeBackToTheList(t *testing.T) {
 	})
 }
 
-// They come back from a list that was so long in coming that the page is too old.
+// They come back with a list that took so long that the page is too old.
 func TestServicesComeBackAfterMaxAge(t *testing.T) {
 	play(t, 2, func(m *machine) {
 		m.disturb(callList, trouble{left: 2, kind: troubleEmpty})
@@ -192,8 +191,7 @@ func TestServicesComeBackAfterMaxAge(t *testing.T) {
 	})
 }
 
-// A reload keeps the metrics of services that the user wrote down, also while the list
-// cannot be had.
+// A reload keeps the metrics of services whose ids the user gave, even while the list fails.
 func TestReloadOfNamedServicesBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		named := &selection{include: []filter{{ids: []string{id(0), id(1)}}}}
@@ -216,8 +214,7 @@ func TestReloadOfNamedServicesBeforeTheFirstList(t *testing.T) {
 	})
 }
 
-// A service that the user named is down if its own page says nothing, also while the list
-// cannot be had.
+// A service whose id the user gave is down if its own page is empty, even while the list fails.
 func TestNamedServiceWithoutMetricsBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMachine(t, plain(2), config{selection: &selection{include: []filter{{ids: []string{id(0), id(1)}}}}})

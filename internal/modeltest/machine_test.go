@@ -14,18 +14,18 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 )
 
-// machine is upstream, some collectors that poll it, and an oracle for each.
+// machine is upstream, several collectors that poll it, and an oracle for each.
 type machine struct {
 	t      rapid.TB // a *rapid.T or a *testing.T
 	world  *world
 	config config
-	ids    []string // of all services that there ever were
+	ids    []string // of all services that ever existed
 	sides  []*side
 
 	checked bool // since the collectors could do anything
 }
 
-// side is a collector, what it was answered, and what it should serve.
+// side is a collector, the answers that it got, and its oracle.
 type side struct {
 	upstream  upstream
 	budget    *api.Budget
@@ -35,8 +35,7 @@ type side struct {
 	stop      func()
 }
 
-// newMachine starts the collectors. To be called in a synctest bubble, in which the
-// machine must be ended by end.
+// newMachine starts the collectors. Call it in a synctest bubble, and end the machine with end.
 func newMachine(t rapid.TB, w *world, c config) *machine {
 	t.Helper()
 	m := &machine{t: t, world: w, config: c}
@@ -86,7 +85,7 @@ func (m *machine) pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// disturb makes trouble for the next answers to a call.
+// disturb causes trouble with the next answers to a call.
 func (m *machine) disturb(call string, t trouble) {
 	for _, s := range m.sides {
 		s.upstream.mu.Lock()
@@ -116,8 +115,8 @@ func (m *machine) apply(c config) {
 	synctest.Wait()
 }
 
-// check compares all pages of all collectors with what the oracles say. Where upstream has
-// changed and nobody has asked it since, there is nothing new to compare.
+// check compares all pages of all collectors with those of the oracles. If nobody has asked
+// upstream since it changed, there is nothing new to compare.
 func (m *machine) check() {
 	m.t.Helper()
 	if m.checked {
@@ -131,11 +130,11 @@ func (m *machine) check() {
 		}
 		bad := s.checkPage("", "")
 		for _, id := range append([]string{""}, m.ids...) {
-			if len(bad) == 0 { // one page that is wrong tells enough
+			if len(bad) == 0 { // one wrong page is enough
 				bad = s.checkPage(organizationID, id)
 			}
 		}
-		if s.oracle.found { // or else nobody knows what to call the organization
+		if s.oracle.found { // otherwise the name of the organization is unknown
 			bad = append(bad, s.checkHealth()...)
 		}
 		if len(bad) > 0 {
@@ -144,7 +143,7 @@ func (m *machine) check() {
 	}
 }
 
-// listen tells the oracle what upstream has answered.
+// listen passes upstream's answers to the oracle.
 func (s *side) listen(t rapid.TB) {
 	for _, a := range s.upstream.take() {
 		t.Log(a)
@@ -152,7 +151,7 @@ func (s *side) listen(t rapid.TB) {
 	}
 }
 
-// checkHealth returns what is wrong with what is said of the organization.
+// checkHealth returns what is wrong with the health page of the organization.
 func (s *side) checkHealth() (bad []string) {
 	page, err := serveHealth(s.collector)
 	want, wantErr := s.oracle.expectHealth().textFacts()

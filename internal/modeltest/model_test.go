@@ -20,8 +20,7 @@ var modelTime = flag.Duration("model.time", 0, "go on with other random events f
 
 var steps atomic.Int64 // done by all checks
 
-// TestMain lets every commit be checked with the same events. Flags of rapid's and
-// -model.time have others.
+// TestMain checks every commit with the same events. rapid's flags and -model.time change them.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	given := *modelTime > 0
@@ -67,10 +66,10 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// events are what may happen, in the shape that rapid wants: one method each.
+// events are the possible events, in the form that rapid wants: one method each.
 type events struct{ *machine }
 
-// Check is called after each event.
+// Check runs after each event.
 func (e *events) Check(t *rapid.T) {
 	steps.Add(1)
 	e.t = t
@@ -89,7 +88,7 @@ func drawService(t *rapid.T, id string) service {
 	return s
 }
 
-// change gives a service other facts.
+// change changes data of a service.
 func change(t *rapid.T, s *service) {
 	s.name = rapid.SampledFrom([]string{"orders", "users", "scratch"}).Draw(t, "name")
 	s.region = rapid.SampledFrom([]string{"us-east-1", "eu-west-1", ""}).Draw(t, "region")
@@ -120,7 +119,7 @@ func drawWorld(t *rapid.T) *world {
 	return w
 }
 
-// pick returns one of the services that the list has.
+// pick returns one of the services on the list.
 func (e *events) pick(t *rapid.T) *service {
 	if len(e.world.listed) == 0 {
 		t.Skip("there is none")
@@ -128,7 +127,7 @@ func (e *events) pick(t *rapid.T) *service {
 	return &e.world.listed[rapid.IntRange(0, len(e.world.listed)-1).Draw(t, "service")]
 }
 
-// pickMeasured returns one of the services that the pages have.
+// pickMeasured returns one of the services on the pages.
 func (e *events) pickMeasured(t *rapid.T) *measured {
 	if len(e.world.measured) == 0 {
 		t.Skip("there is none")
@@ -146,7 +145,7 @@ func (e *events) Create(t *rapid.T) {
 	}
 }
 
-// meet remembers a service's page.
+// meet remembers the page of a service.
 func (e *events) meet(id string) {
 	if !slices.Contains(e.ids, id) {
 		e.ids = append(e.ids, id)
@@ -163,17 +162,17 @@ func (e *events) Delete(t *rapid.T) {
 // Change renames, moves, resizes and retags a service.
 func (e *events) Change(t *rapid.T) { change(t, e.pick(t)) }
 
-// Restart gives a service another state.
+// Restart changes the state of a service.
 func (e *events) Restart(t *rapid.T) { drawState(t, e.pick(t)) }
 
-// Start makes all services run. Their pages will have series after the next refresh.
+// Start makes all services run. Their pages have series after the next refresh.
 func (e *events) Start(*rapid.T) {
 	for i := range e.world.listed {
 		e.world.listed[i].state = "running"
 	}
 }
 
-// Shuffle gives the list another order, and maybe a service twice.
+// Shuffle changes the order of the list, and may repeat a service.
 func (e *events) Shuffle(t *rapid.T) {
 	s := *e.pick(t)
 	slices.Reverse(e.world.listed)
@@ -187,16 +186,16 @@ func (e *events) Shuffle(t *rapid.T) {
 // Refresh makes the pages catch up with the list.
 func (e *events) Refresh(*rapid.T) { e.world.catchUp() }
 
-// Renew gives the pages other values.
+// Renew changes the values on the pages.
 func (e *events) Renew(*rapid.T) { e.world.refresh++ }
 
-// Shout makes upstream write ids in upper case, or in lower case again.
+// Shout switches upstream to ids in upper case, or back.
 func (e *events) Shout(*rapid.T) {
 	e.world.upper = !e.world.upper
 	e.world.refresh++
 }
 
-// Appear makes the pages have a service that the list has not.
+// Appear adds a service to the pages that is not on the list.
 func (e *events) Appear(t *rapid.T) {
 	id := id(rapid.IntRange(0, mostServices-1).Draw(t, "number"))
 	if e.world.findMeasured(id) != nil {
@@ -207,20 +206,20 @@ func (e *events) Appear(t *rapid.T) {
 	e.meet(id)
 }
 
-// Vanish makes the pages lose a service that the list may have.
+// Vanish removes a service from the pages that may be on the list.
 func (e *events) Vanish(t *rapid.T) {
 	m := e.pickMeasured(t)
 	e.world.measured = slices.DeleteFunc(e.world.measured, func(o measured) bool { return o.id == m.id })
 	e.world.refresh++
 }
 
-// Cover makes the organization's page leave services out, and have others again.
+// Cover changes which services the organization's page leaves out.
 func (e *events) Cover(t *rapid.T) {
 	id := e.pickMeasured(t).id
 	e.world.uncovered[id] = !e.world.uncovered[id]
 }
 
-// Rearrange changes which series the pages have and what they say of them.
+// Rearrange changes which series the pages have, and their types and HELP.
 func (e *events) Rearrange(t *rapid.T) {
 	m := e.pickMeasured(t)
 	e.world.refresh++
@@ -257,7 +256,7 @@ func (e *events) Set(t *rapid.T) {
 	}).Draw(t, "settings")
 }
 
-// Disturb makes trouble for the next answers.
+// Disturb causes trouble with the next answers.
 func (e *events) Disturb(t *rapid.T) {
 	calls := []string{callFind, callList, callList, callPage, callPage, callPage, callOwn, callOwn, callHostname, callSettings}
 	call := rapid.SampledFrom(calls).Draw(t, "call")
@@ -276,12 +275,12 @@ func (e *events) Delay(t *rapid.T) {
 	})
 }
 
-// Pass lets some seconds or minutes pass.
+// Pass lets seconds or minutes pass.
 func (e *events) Pass(t *rapid.T) {
 	e.pass(time.Duration(rapid.IntRange(1, 120).Draw(t, "seconds")) * time.Second)
 }
 
-// PassLong lets so much time pass that what is not renewed expires.
+// PassLong lets so much time pass that data that is not renewed expires.
 func (e *events) PassLong(t *rapid.T) {
 	e.pass(time.Duration(rapid.IntRange(2, 22).Draw(t, "minutes")) * time.Minute)
 }
@@ -297,7 +296,7 @@ func (e *events) Reload(t *rapid.T) {
 	e.apply(c)
 }
 
-// drawConfig returns what a user may begin with.
+// drawConfig returns an initial configuration.
 func drawConfig(t *rapid.T) config {
 	c := config{enrich: enrichMenu[1]}
 	for _, part := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{

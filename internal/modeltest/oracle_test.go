@@ -9,27 +9,26 @@ import (
 	"time"
 )
 
-// Promises of the package comment of collector.
+// What the package comment of collector promises.
 const (
 	tombstoneAge = 5 * time.Minute // pages may lag behind the list by so much
 	emptyGrace   = 3 * time.Minute // for services that have just started
 )
 
-// oracle takes in upstream's answers one after the other and says what should be
-// served of them.
+// oracle takes in upstream's answers, one after the other, and says what should be served.
 type oracle struct {
 	config config
-	found  bool // which organization it is
+	found  bool // the organization's id is known
 
 	// The list.
-	listed      []service // the latest that was believed
+	listed      []service // the latest that was accepted
 	listedAt    time.Time // zero before the first
-	unconfirmed bool      // the latest list was empty, and is not believed yet
+	unconfirmed bool      // the latest list was empty, and is not accepted yet
 	listTried   bool
 	listOK      bool // the latest one
-	// What follows from it and the configuration.
+	// What follows from the list and the configuration.
 	services     map[string]service   // to be exported, by id
-	excluded     map[string]bool      // of the list, but not to be exported
+	excluded     map[string]bool      // on the list, but not to be exported
 	tombstones   map[string]time.Time // when a service left the list
 	runningSince map[string]time.Time // of those that were seen to start
 
@@ -37,9 +36,9 @@ type oracle struct {
 	page       answer             // the latest good one of the organization
 	pageOK     bool               // so was the latest one
 	latest     answer             // that one, good or bad; zero while none is asked for
-	refused    bool               // upstream gives that page to nobody, or not to this key
+	refused    bool               // upstream refuses that page, to everybody or to this key
 	measured   map[string]*sample // the newest of each service, "" for series of none
-	failed     map[string]bool    // services whose own page could not be had
+	failed     map[string]bool    // services whose own page failed
 	asked      map[string]bool    // services whose own page was answered before the first list
 	measuredAt time.Time          // when any page last was good
 
@@ -47,7 +46,7 @@ type oracle struct {
 	settings  map[string]map[string]float64
 }
 
-// sample is what a page says of a service.
+// sample is the content of a page about a service.
 type sample struct {
 	page    answer
 	series  []series
@@ -65,7 +64,7 @@ func newOracle(c config) *oracle {
 	}
 }
 
-// good tells whether the answer came whole and is of the right kind.
+// good reports whether the answer is complete and of the right kind.
 func (a answer) good() bool {
 	wantJSON := a.call != callPage && a.call != callOwn
 	return a.status == http.StatusOK && !a.cut && a.body != htmlBody && json.Valid([]byte(a.body)) == wantJSON
@@ -95,8 +94,8 @@ func (o *oracle) take(a answer) {
 	}
 }
 
-// takeList takes in a list. One that fails changes nothing; one that is empty after one
-// that was not has to be confirmed by the next.
+// takeList takes in a list. A failed one changes nothing; an empty one after one that was not must
+// be confirmed by the next.
 func (o *oracle) takeList(a answer) {
 	if !a.good() {
 		o.listTried, o.listOK = true, false
@@ -129,7 +128,7 @@ func (o *oracle) reload(c config) {
 	o.settle(now, o.listedAt.IsZero())
 }
 
-// expire forgets services of which there was nothing but metrics that are too old.
+// expire forgets services of which there are only metrics that are too old.
 func (o *oracle) expire(now time.Time) {
 	for id, m := range o.measured {
 		if _, listed := o.services[id]; !listed && tooOld(m.page, now) {
@@ -138,8 +137,8 @@ func (o *oracle) expire(now time.Time) {
 	}
 }
 
-// forgetPage forgets how it went with the organization's page once that is asked for no
-// more, since there is one service, or since the user wrote down ids.
+// forgetPage forgets the result of the organization's page when that is no longer requested,
+// because there is one service, or because the user gave ids.
 func (o *oracle) forgetPage() {
 	if o.config.namesIDs() || !o.listedAt.IsZero() && len(o.services) < 2 {
 		o.latest = answer{}
@@ -148,7 +147,7 @@ func (o *oracle) forgetPage() {
 
 func tooOld(page answer, now time.Time) bool { return now.Sub(page.at) >= maxAge }
 
-// settle works out what the list and the configuration mean together.
+// settle applies the configuration to the list.
 func (o *oracle) settle(now time.Time, first bool) {
 	before := o.services
 	o.services, o.excluded = map[string]service{}, map[string]bool{}
@@ -186,7 +185,7 @@ func (o *oracle) settle(now time.Time, first bool) {
 			o.forget(id)
 		}
 	}
-	// What is wanted from now on may be on the page that is held.
+	// The page that is held may have series that are wanted from now on.
 	if o.page.call != "" && !tooOld(o.page, now) {
 		for id, list := range byService(parsePage(o.page.body)) {
 			if o.measured[id] == nil && o.exports(id, o.page.at) {
@@ -204,7 +203,7 @@ func (o *oracle) forget(id string) {
 	delete(o.settings, id)
 }
 
-// exports tells whether series of a service, from a page of that time, are wanted.
+// exports reports whether series of a service, from a page of that time, are wanted.
 func (o *oracle) exports(id string, at time.Time) bool {
 	if _, known := o.services[id]; known {
 		return true
@@ -243,7 +242,7 @@ func (o *oracle) takePage(a answer) {
 			delete(o.failed, id)
 		}
 	}
-	// What the list does not know lives only as long as upstream names it.
+	// A service that is not on the list exists only as long as upstream's pages have it.
 	for _, id := range slices.AppendSeq(slices.Collect(maps.Keys(o.measured)), maps.Keys(o.asked)) {
 		_, known := o.services[id]
 		if _, named := groups[id]; !named && !known {
@@ -252,8 +251,8 @@ func (o *oracle) takePage(a answer) {
 	}
 }
 
-// mayBeEmpty tells whether a page without series is believable: only if all services
-// that run have just been started, and have no series yet.
+// mayBeEmpty reports whether a page without series is believable: only if all running services have
+// just been started, and have no series yet.
 func (o *oracle) mayBeEmpty(at time.Time) bool {
 	for _, s := range o.services {
 		if s.state == "running" && !o.justStarted(s.id, at) {
@@ -268,11 +267,11 @@ func (o *oracle) justStarted(id string, at time.Time) bool {
 	return ok && at.Sub(since) < emptyGrace && o.measured[id] == nil
 }
 
-// takeOwn takes in the page of one service, which has whatever it says.
+// takeOwn takes in the page of one service, all of whose series are the service's.
 func (o *oracle) takeOwn(a answer) {
 	s, known := o.services[a.service]
 	if !known && !o.listedAt.IsZero() {
-		return // it has gone meanwhile
+		return // it is gone by now
 	}
 	if !known {
 		o.asked[a.service] = true
@@ -290,7 +289,7 @@ func (o *oracle) takeOwn(a answer) {
 	}
 }
 
-// measure makes series the newest of a service.
+// measure sets the newest series of a service.
 func (o *oracle) measure(id string, page answer, list []series) {
 	next := &sample{page: page, series: list, changed: page.at}
 	if old := o.measured[id]; old != nil && !tooOld(old.page, page.at) && slices.EqualFunc(old.series, list, series.equal) {
@@ -299,7 +298,7 @@ func (o *oracle) measure(id string, page answer, list []series) {
 	o.measured[id] = next
 }
 
-// fresh returns what is to be served of the service's metrics now, nil if nothing is.
+// fresh returns the service's metrics to be served now, nil if there are none.
 func (o *oracle) fresh(id string) *sample {
 	if m := o.measured[id]; m != nil && !tooOld(m.page, time.Now()) {
 		return m
@@ -307,12 +306,12 @@ func (o *oracle) fresh(id string) *sample {
 	return nil
 }
 
-// attempted tells whether there has been a request for the service's metrics.
+// attempted reports whether there has been a request for the service's metrics.
 func (o *oracle) attempted(id string) bool {
 	return o.measured[id] != nil || o.failed[id] || o.latest.call != "" && !o.pageOK && !o.refused
 }
 
-// up tells whether the latest request for the service's metrics brought them.
+// up reports whether the latest request for the service's metrics succeeded.
 func (o *oracle) up(id string) bool {
 	m := o.fresh(id)
 	if m == nil || o.failed[id] {
@@ -321,7 +320,7 @@ func (o *oracle) up(id string) bool {
 	return m.page.call == callOwn || o.pageOK && m.page.at.Equal(o.page.at)
 }
 
-// known returns the sorted ids of all services that there is something to say of.
+// known returns the sorted ids of all services that appear on pages.
 func (o *oracle) known() []string {
 	if !o.listTried && !o.unconfirmed {
 		return nil // no series appears without the labels that the list will bring
@@ -341,7 +340,7 @@ func (o *oracle) known() []string {
 	return ids
 }
 
-// name returns what a service is called.
+// name returns the name of a service.
 func (o *oracle) name(id string) string {
 	if s, ok := o.services[id]; ok {
 		return s.name
@@ -356,7 +355,7 @@ func (o *oracle) name(id string) string {
 	return ""
 }
 
-// noMetrics tells whether no service can have metrics.
+// noMetrics reports whether no service can have metrics.
 func (o *oracle) noMetrics() bool {
 	for _, s := range o.services {
 		if s.state != "creating" && s.state != "deleting" {
@@ -366,8 +365,8 @@ func (o *oracle) noMetrics() bool {
 	return !o.listedAt.IsZero()
 }
 
-// status tells which answer the page of a service gets, or of the organization if that
-// is "".
+// status returns how a request for the page of a service, or of the organization if id is "", is
+// answered.
 func (o *oracle) status(service string) string {
 	if !o.found {
 		return unavailable
@@ -393,9 +392,8 @@ func (o *oracle) status(service string) string {
 	return unavailable
 }
 
-// allUp tells whether the latest requests for the list and for metrics worked. Where
-// upstream refuses the organization's page, or is not asked for it, it is enough that
-// some services can be read.
+// allUp reports whether the latest requests for the list and for metrics succeeded. If upstream
+// refuses the organization's page, or is not asked for it, some services must be readable.
 func (o *oracle) allUp() bool {
 	switch {
 	case !o.listOK:
@@ -413,7 +411,7 @@ func (o *oracle) allUp() bool {
 	return false
 }
 
-// byService divides the organization's page.
+// byService splits the organization's page by service.
 func byService(list []series) map[string][]series {
 	groups := map[string][]series{}
 	for _, s := range list {

@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// series is one series of upstream's, as it is on a page.
+// series is one of upstream's series, as on a page.
 type series struct {
 	labels labels.Labels // with its name
 	value  float64
@@ -32,9 +32,9 @@ func (s series) equal(o series) bool {
 		(s.value == o.value || math.IsNaN(s.value) && math.IsNaN(o.value))
 }
 
-// tryParsePage returns the series of a page in their order. The whole page is parsed
-// for what it says of families, and then each line by itself, since the parser neither
-// keeps their order nor leaves a histogram's samples apart.
+// tryParsePage returns the series of a page in order. The whole page is parsed for the families,
+// and then each line separately, because the parser does not keep their order and combines the
+// samples of a histogram.
 func tryParsePage(body string) ([]series, error) {
 	if !strings.Contains(body, "\n") {
 		return nil, nil
@@ -79,7 +79,7 @@ func tryParsePage(body string) ([]series, error) {
 
 var typeLine = regexp.MustCompile(`(?m)^(# TYPE \S+ )(.*)$`)
 
-// knownType returns the type of the text format that a word means.
+// knownType returns the type with that name in the text format.
 func knownType(word string) string {
 	switch word = strings.ToLower(strings.TrimSpace(word)); word {
 	case "counter", "gauge", "histogram", "summary", "untyped":
@@ -139,7 +139,7 @@ func parseResult(body string, result any) {
 	}
 }
 
-// parseList returns the services of a list. Of two with one id the first counts.
+// parseList returns the services of a list. Of two with the same id, the first is kept.
 func parseList(body string) []service {
 	var wire []wireService
 	parseResult(body, &wire)

@@ -19,40 +19,40 @@ const (
 	callSettings = "settings"
 )
 
-// answer is one of upstream's, as it was given.
+// answer is an answer that upstream has given.
 type answer struct {
 	at      time.Time
 	call    string
 	service string // "" for calls about the organization
 	status  int
 	body    string
-	cut     bool // the connection broke before the body's end
+	cut     bool // the connection broke before the end of the body
 }
 
 func (a answer) String() string {
 	return fmt.Sprintf("%s %s %s: %d, %d bytes, cut: %t", a.at.UTC().Format("15:04:05.000"), a.call, a.service, a.status, len(a.body), a.cut)
 }
 
-// trouble is what happens to answers to a call.
+// trouble is what goes wrong with answers to a call.
 type trouble struct {
-	left int  // of how many more
-	skip bool // every second one is spared
+	left int  // how many more answers
+	skip bool // for every second answer only
 	kind string
-	late time.Duration // how long they are held back; what they say is of before
+	late time.Duration // how long they are held back, with their content as before
 }
 
-// The kinds of trouble. Any other one is a status.
+// The kinds of trouble. Any other is a status.
 const (
 	troubleNone  = ""
 	troubleCut   = "cut"
 	troubleEmpty = "empty"
 	troubleHTML  = "html"
-	troubleLine  = "line" // one that does not parse
+	troubleLine  = "line" // a line that does not parse
 )
 
 const htmlBody = "<html>"
 
-// upstream answers one collector and keeps a record of it. Safe for concurrent use.
+// upstream answers one collector and records the answers. Safe for concurrent use.
 type upstream struct {
 	world *world
 
@@ -102,7 +102,7 @@ func (u *upstream) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: a.status, Header: header, Body: io.NopCloser(body), ContentLength: -1, Request: r}, nil
 }
 
-// draft returns the answer as it should be.
+// draft returns the answer without trouble.
 func (u *upstream) draft(path string) answer {
 	u.world.Lock()
 	defer u.world.Unlock()
@@ -135,7 +135,7 @@ func (u *upstream) draft(path string) answer {
 	return a
 }
 
-// trouble returns what happens to this answer.
+// trouble returns what goes wrong with this answer.
 func (u *upstream) trouble(call string) trouble {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -152,8 +152,8 @@ func (u *upstream) trouble(call string) trouble {
 	return now
 }
 
-// give waits until the answer is due and records it. No two are given at the same
-// instant, so that there is no doubt in which order they are taken in.
+// give waits until the answer is due and records it. No two are given at the same instant, so that
+// their order is certain.
 func (u *upstream) give(r *http.Request, a *answer, late time.Duration) error {
 	for {
 		select {
@@ -182,7 +182,7 @@ func (u *upstream) take() []answer {
 	return list
 }
 
-// broken is a connection that is lost.
+// broken is a lost connection.
 type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// service is a Postgres service as upstream's list tells of it.
+// service is a Postgres service on upstream's list.
 type service struct {
 	id, name, region, size, state, version, hostname string
 
@@ -26,10 +26,10 @@ func (s service) clone() service {
 	return s
 }
 
-// world is what upstream would answer. Its list and its pages may disagree: pages are
-// renewed once a minute, and not at the same moment.
+// world is upstream's data. List and pages may disagree: pages are renewed once a minute, at
+// different times.
 type world struct {
-	sync.Mutex // held by the test, except while it lets something happen
+	sync.Mutex // held by the test, except while the collectors run
 
 	listed   []service
 	measured []measured
@@ -37,30 +37,30 @@ type world struct {
 
 	uncovered map[string]bool // services that the organization's page leaves out
 	refresh   int             // counts the times that upstream's values have changed
-	reversed  bool            // the page has its services in the other order
-	unnamed   bool            // it has series of no service
+	reversed  bool            // services are in reverse order on the page
+	unnamed   bool            // it has series without a service
 	help      int             // which HELP texts and types the pages have
 	upper     bool            // ids are written in upper case
 }
 
-// measured is a service as the pages tell of it.
+// measured is a service on the pages.
 type measured struct {
 	id, name string
-	without  map[string]bool // families that it does not have
-	twice    bool            // a series comes twice, with two values
-	region   string          // a label of upstream's own that the inventory has too, "" for none
+	without  map[string]bool // families that it lacks
+	twice    bool            // a series appears twice, with different values
+	region   string          // a label of upstream that the inventory has, too; "" for none
 	reserved bool            // a family has one of the exporter's names
-	stray    bool            // its own page has a series that names no service
-	empty    bool            // there are no series of it
+	stray    bool            // its own page has a series without a service
+	empty    bool            // it has no series
 }
 
-// family is one metric as pages tell of it.
+// family is one metric on the pages.
 type family struct {
 	name, kind string
 	labels     []string // of each of its series
 }
 
-// families are those of a service's page.
+// families are those on a service's page.
 func families(help int) []family {
 	kind := func(k ...string) string { return k[help%len(k)] }
 	return []family{
@@ -79,7 +79,7 @@ func families(help int) []family {
 // stamped is a family whose samples have timestamps.
 const stamped = "PostgresServer_Stamped"
 
-// cased writes an id as upstream does now.
+// cased returns an id in upstream's present case.
 func (w *world) cased(id string) string {
 	if w.upper {
 		return strings.ToUpper(id)
@@ -184,8 +184,8 @@ func (w *world) list() string {
 	return envelope(list)
 }
 
-// detail writes the answer to the calls for one service that are no pages. ok is false
-// if there is no such service.
+// detail writes the answer to a request about one service, other than its page. ok is false if
+// there is no such service.
 func (w *world) detail(id, call string) (text string, ok bool) {
 	i := slices.IndexFunc(w.listed, func(s service) bool { return s.id == id })
 	if i < 0 {
@@ -215,8 +215,7 @@ func (w *world) findMeasured(id string) *measured {
 	return nil
 }
 
-// catchUp makes the pages tell of the services that the list has, those that have
-// series.
+// catchUp puts the services of the list that have series on the pages.
 func (w *world) catchUp() {
 	var now []measured
 	for _, s := range w.listed {
