@@ -86,9 +86,11 @@ metadata:
 			cluster.checkSet(t, append([]byte(namespaces), template(t, v)...))
 		})
 	}
+	t.Run("helm install", cluster.checkInstall)
 }
 
 type cluster struct {
+	config  *rest.Config
 	api     *discovery.DiscoveryClient
 	objects dynamic.Interface
 }
@@ -254,7 +256,9 @@ func buildAPIServer(t *testing.T) string {
 	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(mod.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	run(t, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=mod", "-ldflags=-s -w", "-o", path, "k8s.io/kubernetes/cmd/kube-apiserver")
+	run(t, dir, []string{"CGO_ENABLED=0"}, "go", "build", "-mod=mod",
+		// Helm asks which version it is.
+		"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion="+kubernetes, "-o", path, "k8s.io/kubernetes/cmd/kube-apiserver")
 	return path
 }
 
@@ -298,5 +302,5 @@ func startAPIServer(t *testing.T, etcd, apiserver string) *cluster {
 	eventually(t, 2*time.Minute, func() error {
 		return api.RESTClient().Get().AbsPath("/readyz").Do(t.Context()).Error()
 	})
-	return &cluster{api: api, objects: objects}
+	return &cluster{config: config, api: api, objects: objects}
 }
