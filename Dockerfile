@@ -15,6 +15,7 @@ RUN go mod download
 COPY . .
 ARG TARGETOS
 ARG TARGETARCH
+ARG TARGETVARIANT
 ARG VERSION=unknown
 ARG REVISION=unknown
 ARG BRANCH=unknown
@@ -24,7 +25,7 @@ ARG SOURCE_DATE_EPOCH=0
 ENV CGO_ENABLED=0
 RUN --mount=type=cache,target=/root/.cache/go-build \
     p=github.com/prometheus/common/version; \
-    GOOS="$TARGETOS" GOARCH="$TARGETARCH" go build -trimpath -buildvcs=false \
+    GOOS="$TARGETOS" GOARCH="$TARGETARCH" GOARM="${TARGETVARIANT#v}" go build -trimpath -buildvcs=false \
       -ldflags "-s -w -buildid= \
         -X $p.Version=$VERSION -X $p.Revision=$REVISION -X $p.Branch=$BRANCH -X $p.BuildUser=docker \
         -X $p.BuildDate=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d-%H:%M:%S)" \
@@ -61,9 +62,9 @@ ENV ZONEINFO=/usr/share/zoneinfo.zip
 # Numbers, since Kubernetes' runAsNonRoot cannot judge a name.
 USER 65532:65532
 EXPOSE 9924
-# There is no shell or curl to ask with, so the program asks itself. Whoever
-# changes the address or the web configuration repeats those flags here, or
-# replaces the check.
+# There is no shell or curl to ask with, so the program asks itself. It knows
+# another address or a web configuration if they are set by the environment, as in
+# CLICKHOUSE_POSTGRES_EXPORTER_WEB_LISTEN_ADDRESS; flags would have to be repeated.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=5s --retries=3 \
   CMD ["/bin/clickhouse_postgres_exporter", "healthcheck"]
 ENTRYPOINT ["/bin/clickhouse_postgres_exporter"]

@@ -67,7 +67,7 @@ chart-files: ## Copy the rules, the dashboards and the names of the flags into t
 
 .PHONY: release-snapshot
 release-snapshot: ## A release without a tag, in dist/.
-	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 release --snapshot --clean --skip=sbom
+	$(GO) run github.com/goreleaser/goreleaser/v2@v2.12.0 release --snapshot --clean
 
 .PHONY: format
 format: ## Rewrite the code in the project's format.

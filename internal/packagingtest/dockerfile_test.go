@@ -23,7 +23,7 @@ func TestDockerfile(t *testing.T) {
 		t.Errorf("the image is built with Go %v, the module says %v", version, module)
 	}
 	for _, want := range []string{
-		"CGO_ENABLED=0", "-trimpath", `GOOS="$TARGETOS" GOARCH="$TARGETARCH"`, "SOURCE_DATE_EPOCH",
+		"CGO_ENABLED=0", "-trimpath", `GOOS="$TARGETOS" GOARCH="$TARGETARCH" GOARM="${TARGETVARIANT#v}"`, "SOURCE_DATE_EPOCH",
 		"\nUSER 65532:65532\n", "\nEXPOSE 9924\n", `CMD ["/bin/clickhouse_postgres_exporter", "healthcheck"]`,
 		`ENTRYPOINT ["/bin/clickhouse_postgres_exporter"]`, "ca-certificates.crt", "zoneinfo.zip",
 		`org.opencontainers.image.source="https://github.com/ClickHouse/clickhouse_postgres_exporter"`,

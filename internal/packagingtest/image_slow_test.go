@@ -85,22 +85,24 @@ func TestImage(t *testing.T) {
 		}
 	})
 
-	t.Run("is crossed to arm64", func(t *testing.T) {
-		crossed := build("exporter:arm64", "--platform=linux/arm64")
-		if crossed.Architecture != "arm64" {
-			t.Errorf("architecture %s", crossed.Architecture)
-		}
-		program, err := elf.NewFile(bytes.NewReader(d.files(t, "exporter:arm64")["bin/clickhouse_postgres_exporter"]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if program.Machine != elf.EM_AARCH64 {
-			t.Errorf("a program for %s", program.Machine)
-		}
-		if libraries, _ := program.ImportedLibraries(); len(libraries) != 0 {
-			t.Errorf("needs %q, which the image does not have", libraries)
-		}
-	})
+	for platform, machine := range map[string]elf.Machine{"linux/arm64": elf.EM_AARCH64, "linux/arm/v7": elf.EM_ARM} {
+		t.Run("is crossed to "+platform, func(t *testing.T) {
+			crossed := build("exporter:crossed", "--platform="+platform)
+			if want := strings.Split(platform, "/")[1]; crossed.Architecture != want {
+				t.Errorf("architecture %s, want %s", crossed.Architecture, want)
+			}
+			program, err := elf.NewFile(bytes.NewReader(d.files(t, "exporter:crossed")["bin/clickhouse_postgres_exporter"]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if program.Machine != machine {
+				t.Errorf("a program for %s", program.Machine)
+			}
+			if libraries, _ := program.ImportedLibraries(); len(libraries) != 0 {
+				t.Errorf("needs %q, which the image does not have", libraries)
+			}
+		})
+	}
 
 	t.Run("says its version", func(t *testing.T) {
 		out, err := d.output("run", "--rm", "--network=none", "exporter:test", "--version")
