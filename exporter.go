@@ -30,7 +30,7 @@ type exporter struct {
 	history *web.History
 }
 
-// prepare does all that can fail for a reason that the user can mend: it reads
+// prepare does all that can fail for a reason that the user can fix: it reads
 // files, listens on ports, puts the parts together. Nothing runs yet, and no
 // request has been sent.
 func prepare(c *config.Config, stdout, stderr io.Writer) (_ *exporter, err error) {

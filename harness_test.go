@@ -283,9 +283,14 @@ func awaitPage(t *testing.T, scrape func() string, good func(string) bool) {
 // startProcess runs the program as a process of its own.
 func startProcess(t *testing.T, env []string, args ...string) *running {
 	t.Helper()
-	cmd := exec.Command(config.Program, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...)
+	return startCommand(t, env, exec.Command(config.Program, append([]string{"--web.listen-address=127.0.0.1:0"}, args...)...))
+}
+
+// startCommand runs a command that becomes the program.
+func startCommand(t *testing.T, env []string, cmd *exec.Cmd) *running {
+	t.Helper()
 	e := &running{stdout: newOutput(), stderr: newOutput(), process: cmd, ended: make(chan struct{})}
-	cmd.Env = append(calm(t.TempDir()), env...)
+	cmd.Env = append(calm(t.TempDir()), append(env, "PATH="+os.Getenv("PATH"))...)
 	cmd.Stdout, cmd.Stderr = e.stdout, e.stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func listen(flags *toolkit.FlagConfig) (_ *servers, err error) {
 	if flags.WebSystemdSocket != nil && *flags.WebSystemdSocket {
 		s.listeners, err = activation.Listeners()
 		if err == nil && len(s.listeners) == 0 {
-			err = errors.New("systemd passed no socket: start it by a .socket unit")
+			err = errors.New("systemd passed no socket: start the exporter by a .socket unit")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("--web.systemd-socket: %w", err)

@@ -23,11 +23,11 @@ import (
 // Neither question takes a password. A server that insists on a client
 // certificate is alive, since it takes a live process to insist; whether it is
 // ready is only told to one who has a certificate. The server's is not verified,
-// as its name is hardly that of the loopback interface and nothing secret is sent.
+// since its name is seldom that of the loopback interface, and nothing secret is sent.
 func Healthcheck(ctx context.Context, c *config.Config) error {
 	h := c.Healthcheck
-	if c.SystemdSocket {
-		return errors.New("healthcheck cannot know the port of a systemd socket: give --web.listen-address instead of --web.systemd-socket")
+	if c.SystemdSocket && !c.Given("web.listen-address") {
+		return errors.New("healthcheck cannot know the port of a systemd socket: give it --web.listen-address")
 	}
 	address, err := loopback(c.ListenAddresses[0])
 	if err != nil {

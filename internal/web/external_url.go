@@ -16,18 +16,18 @@ func ParseExternalURL(text string) (*url.URL, error) {
 	if text == "" {
 		return nil, nil
 	}
-	const example = "it must look like https://exporter.example.com:9924"
+	const example = "write it like https://exporter.example.com:9924"
 	u, err := url.Parse(text)
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
 		return nil, errors.New("not a URL: " + example)
 	case u.User != nil:
-		return nil, errors.New("a URL with credentials: " + example + "; put the password in the scrape configuration")
+		return nil, errors.New("the URL contains credentials: leave them out, and put the password into the scrape configuration")
 	case u.RawQuery != "" || u.Fragment != "":
-		return nil, errors.New("a URL with a query or fragment: " + example)
+		return nil, errors.New("the URL has a query or a fragment: leave it out")
 	}
 	if err := checkHost(u.Host); err != nil {
-		return nil, fmt.Errorf("a URL with an %w: %s", err, example)
+		return nil, fmt.Errorf("the URL has an %w: %s", err, example)
 	}
 	prefix := ""
 	if u.Path != "" {

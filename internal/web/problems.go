@@ -102,11 +102,11 @@ func organizationProblems(o *collector.OrganizationStatus, now time.Time) []prob
 	if o.Metrics.Tried && !o.Metrics.OK && o.MetricsCall != schedule.CallRefused {
 		p := problem{
 			kind: "metrics", Severity: severityWarning, Title: "Cannot read metrics", Detail: o.Metrics.Error, Since: o.Metrics.Since,
-			Remedy: "Fix the cause given in the message, if there is one; otherwise wait: the exporter keeps trying. The last metrics are served until they are " + maxAge + " old.",
+			Remedy: "The exporter keeps trying. If the problem persists, fix the cause given in the message. The last metrics are served until they are " + maxAge + " old.",
 		}
 		if _, _, ok := dataAges(o); !ok {
 			p.Severity = severityError
-			p.Remedy = "There are no metrics to serve. Fix the cause given in the message, if there is one; otherwise wait: the exporter keeps trying."
+			p.Remedy = "There are no metrics to serve. The exporter keeps trying. If the problem persists, fix the cause given in the message."
 		}
 		found = append(found, p)
 	}
@@ -175,7 +175,7 @@ func serviceProblems(o *collector.OrganizationStatus) []problem {
 		found = append(found, problem{
 			kind: "stale metrics", Severity: severityWarning, Title: "Cannot read the metrics of " + plural(len(stale), "service", "services"),
 			Detail: serviceNames(stale) + ": " + firstError(stale),
-			Remedy: "Fix the cause given in the message, if there is one; otherwise wait. The last metrics are served until they are too old.",
+			Remedy: "The exporter keeps trying. If the problem persists, fix the cause given in the message. The last metrics are served until they are too old.",
 			query:  "problems=1",
 		})
 	}
