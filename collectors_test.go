@@ -28,7 +28,10 @@ func TestOwnSeries(t *testing.T) {
 	e := start(t, nil, append(fast, "--demo")...)
 	scrape := func() string { _, page := get(t, e.url("/metrics")); return page }
 	awaitPage(t, scrape, func(page string) bool {
-		return len(families(t, page)["clickhouse_postgres_service_up"].GetMetric()) >= 11 // one is being created
+		f := families(t, page)
+		// One is being created.
+		return len(f["clickhouse_postgres_service_up"].GetMetric()) >= 11 && len(f["clickhouse_postgres_service_last_backup_timestamp_seconds"].GetMetric()) >= 8 &&
+			f["clickhouse_postgres_organization_quota_limit"] != nil
 	})
 	services, most := map[string]int{}, 0
 	for name, f := range ownFamilies(t, scrape()) {
@@ -60,13 +63,15 @@ func TestSwitches(t *testing.T) {
 		},
 		"state": {"clickhouse_postgres_service_state"},
 		"tags":  {"clickhouse_postgres_service_tag"},
+		"backups": {"clickhouse_postgres_service_last_backup_timestamp_seconds", "clickhouse_postgres_service_retained_backups"},
+		"quotas":  {"clickhouse_postgres_organization_quota_limit", "clickhouse_postgres_organization_quota_usage"},
 		"service-health": {
 			"clickhouse_postgres_service_metrics_last_change_timestamp_seconds",
 			"clickhouse_postgres_service_metrics_last_success_timestamp_seconds", "clickhouse_postgres_service_up",
 		},
 	}
-	want := func(t *testing.T, page, off string) {
-		t.Helper()
+	for off := range all {
+		e := start(t, env, append(fast, "--no-collector."+off)...)
 		names := []string{"clickhouse_postgres_up"}
 		for name, families := range all {
 			if name != off {
@@ -74,14 +79,15 @@ func TestSwitches(t *testing.T) {
 			}
 		}
 		slices.Sort(names)
-		if got := slices.Sorted(maps.Keys(ownFamilies(t, page))); !slices.Equal(got, names) {
-			t.Errorf("without %q: %q", off, got)
-		}
-	}
-	for name := range all {
-		e := start(t, env, append(fast, "--no-collector."+name)...)
-		_, page := get(t, e.url("/metrics"))
-		want(t, page, name)
+		awaitPage(t, func() string { _, page := get(t, e.url("/metrics")); return page }, func(page string) bool {
+			got := slices.Sorted(maps.Keys(ownFamilies(t, page)))
+			for _, name := range all[off] {
+				if slices.Contains(got, name) {
+					t.Errorf("%s without the collector %s", name, off)
+				}
+			}
+			return t.Failed() || slices.Equal(got, names)
+		})
 	}
 	for choice, tags := range map[string]int{"all": 6, "none": 0, "": 0, "team": 3, "pii, other": 3} {
 		e := start(t, env, append(fast, "--inventory.tags="+choice)...)

@@ -100,7 +100,7 @@ func TestFirstScrape(t *testing.T) {
 // TestScrapeNeverReachesUpstream counts upstream's requests around scrapes.
 func TestScrapeNeverReachesUpstream(t *testing.T) {
 	s, env := upstream(t, simulator.Config{Services: 2, Seed: 1})
-	e := start(t, env, append(fast, "--metrics.interval=1h", "--metrics.max-age=1h", "--inventory.interval=1h")...)
+	e := start(t, env, append(fast, "--metrics.interval=1h", "--metrics.max-age=1h", "--inventory.interval=1h", "--no-collector.backups", "--no-collector.quotas")...)
 	if _, page := get(t, e.url("/metrics"), "X-Prometheus-Scrape-Timeout-Seconds", "60"); !strings.Contains(page, "PostgresServer_") {
 		t.Fatalf("no data on\n%s", page)
 	}

@@ -106,7 +106,15 @@ func TestDocsMetrics(t *testing.T) {
 				return false
 			}
 		}
-		return own["clickhouse_postgres_service_tag"] != nil && own["clickhouse_postgres_service_setting"] != nil && gauge(t, page, "clickhouse_postgres_up") == 1
+		for _, name := range []string{
+			"service_tag", "service_setting", "service_last_backup_timestamp_seconds", "service_retained_backups",
+			"service_earliest_restore_timestamp_seconds", "organization_quota_limit", "organization_quota_usage",
+		} {
+			if own["clickhouse_postgres_"+name] == nil {
+				return false
+			}
+		}
+		return gauge(t, page, "clickhouse_postgres_up") == 1
 	})
 
 	var b strings.Builder

@@ -11,7 +11,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // Options configure a [Collector].
@@ -25,7 +24,7 @@ type Options struct {
 	// changes no byte of any page.
 	NoMemo bool
 
-	onResponse func(*poller, schedule.Request) // for tests: before a response is taken in
+	onResponse func(*poller, *response) // for tests: before a response is taken in
 	noJitter   bool                            // for tests that must come out alike each time
 }
 
@@ -36,7 +35,7 @@ type Collector struct {
 	health *health
 	noMemo bool
 
-	onResponse func(*poller, schedule.Request)
+	onResponse func(*poller, *response)
 	noJitter   bool
 
 	reserved func(name string) bool // see reservedNames

@@ -86,22 +86,38 @@ func reason(err error) (kind string, content bool) {
 	return "other", false
 }
 
-// result tells the planner how a request to an endpoint ended. A key may be allowed to
-// list services and read them, but not the organization's page: then it is as good as
+// notOffered tells whether upstream understood a request and will not answer it.
+func notOffered(err error) bool {
+	switch code := status(err); code {
+	case http.StatusUnauthorized, http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= 400 && code < 500 || code == http.StatusNotImplemented
+	}
+}
+
+// status returns the HTTP status that an error is about, 0 if it is about none.
+func status(err error) int {
+	if request := (*api.Error)(nil); errors.As(err, &request) {
+		return request.StatusCode
+	}
+	return 0
+}
+
+// result tells the planner how a call ended. A key may be allowed to list services and
+// read them, but not the organization's page or details: then these are as good as
 // refused, while a key that is refused everything may be mended at any moment.
-func (p *poller) result(endpoint api.Endpoint, err error) schedule.Result {
+func (p *poller) result(call schedule.Call, err error) schedule.Result {
 	if err == nil {
 		return schedule.ResultOK
 	}
-	code := 0
-	if request := (*api.Error)(nil); errors.As(err, &request) {
-		code = request.StatusCode
+	failed := !notOffered(err)
+	switch call {
+	case schedule.List, schedule.ServicePage, schedule.OrganizationPage:
+		forbidden := status(err) == http.StatusForbidden && !(call == schedule.OrganizationPage && p.state.list.ok())
+		failed = failed || forbidden || status(err) == http.StatusNotImplemented
 	}
-	switch {
-	case code == http.StatusForbidden && endpoint == api.EndpointOrganizationMetrics && p.state.list.ok():
-		return schedule.ResultRefused
-	case code < 400, code >= 500, code == http.StatusUnauthorized, code == http.StatusForbidden,
-		code == http.StatusRequestTimeout, code == http.StatusTooManyRequests:
+	if failed {
 		return schedule.ResultFailed
 	}
 	return schedule.ResultRefused
@@ -130,10 +146,10 @@ func (p *poller) observe(c *condition, now time.Time, err error, endpoint api.En
 // observeEach keeps the condition of calls that are made for one service after the
 // other: it fails from the first service for which one fails until none does, so that
 // one service in trouble does not make a line at every turn.
-func (p *poller) observeEach(c *condition, failed func(*service) error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
+func (p *poller) observeEach(c *condition, of map[string]*service, failed func(*service) error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
 	var err error
 	first := ""
-	for id, s := range p.state.services {
+	for id, s := range of {
 		if e := failed(s); e != nil && (err == nil || id < first) {
 			err, first = e, id
 		}

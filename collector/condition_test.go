@@ -45,23 +45,32 @@ func TestConditionChanges(t *testing.T) {
 }
 
 func TestResult(t *testing.T) {
+	const ok, failed, refused = schedule.ResultOK, schedule.ResultFailed, schedule.ResultRefused
+	unlisted := &poller{state: &state{}}
+	listed := &poller{state: &state{facts: facts{list: condition{tried: true}}}}
 	for _, tt := range []struct {
-		err  error
-		want schedule.Result
+		err          error
+		of           schedule.Result // a list or a service's page
+		page, detail schedule.Result // the organization's page where the list works, and a detail
 	}{
-		{nil, schedule.ResultOK},
-		{&api.Error{Kind: api.KindBadRequest, StatusCode: 400}, schedule.ResultRefused},
-		{fmt.Errorf("wrapped: %w", &api.Error{StatusCode: 404}), schedule.ResultRefused},
-		{&api.Error{StatusCode: 401}, schedule.ResultFailed},
-		{&api.Error{StatusCode: 403}, schedule.ResultFailed},
-		{&api.Error{StatusCode: 408}, schedule.ResultFailed},
-		{&api.Error{StatusCode: 429}, schedule.ResultFailed},
-		{&api.Error{StatusCode: 500}, schedule.ResultFailed},
-		{&api.Error{StatusCode: 200, Kind: api.KindDecode}, schedule.ResultFailed},
-		{errors.New("x"), schedule.ResultFailed},
+		{nil, ok, ok, ok},
+		{&api.Error{Kind: api.KindBadRequest, StatusCode: 400}, refused, refused, refused},
+		{fmt.Errorf("wrapped: %w", &api.Error{StatusCode: 404}), refused, refused, refused},
+		{&api.Error{StatusCode: 401}, failed, failed, failed},
+		{&api.Error{StatusCode: 403}, failed, refused, refused},
+		{&api.Error{StatusCode: 408}, failed, failed, failed},
+		{&api.Error{StatusCode: 429}, failed, failed, failed},
+		{&api.Error{StatusCode: 500}, failed, failed, failed},
+		{&api.Error{StatusCode: 501}, failed, failed, refused},
+		{&api.Error{StatusCode: 200, Kind: api.KindDecode}, failed, failed, failed},
+		{errors.New("x"), failed, failed, failed},
 	} {
-		if got := (&poller{}).result(api.EndpointServices, tt.err); got != tt.want {
-			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
+		got := [...]schedule.Result{
+			listed.result(schedule.List, tt.err), listed.result(schedule.ServicePage, tt.err), unlisted.result(schedule.OrganizationPage, tt.err),
+			listed.result(schedule.OrganizationPage, tt.err), listed.result("backups", tt.err),
+		}
+		if want := [...]schedule.Result{tt.of, tt.of, tt.of, tt.page, tt.detail}; got != want {
+			t.Errorf("%v: %v, want %v", tt.err, got, want)
 		}
 	}
 }

@@ -27,6 +27,8 @@ type health struct {
 	}
 	gauges       map[*prometheus.Desc]func(v *organizationView) float64 // not a number where there is none
 	undiscovered *prometheus.Desc
+	// Of collectors that make requests.
+	collectorSuccess, collectorLastSuccess *prometheus.Desc
 }
 
 func newHealth() *health {
@@ -60,6 +62,11 @@ func newHealth() *health {
 	}
 	h.undiscovered = prometheus.NewDesc(exporterPrefix+"undiscovered_organizations",
 		"Number of organizations of which nothing is exported, since their API keys have not told their ids yet.", nil, nil)
+	collector := []string{inventory.OrgLabel, "collector"}
+	h.collectorSuccess = prometheus.NewDesc(exporterPrefix+"collector_success",
+		"Whether the last requests of a collector succeeded; absent before the first, and where upstream does not offer what it collects.", collector, nil)
+	h.collectorLastSuccess = prometheus.NewDesc(exporterPrefix+"collector_last_success_timestamp_seconds",
+		"Unix timestamp of the last successful request of a collector.", collector, nil)
 	h.gauges = map[*prometheus.Desc]func(v *organizationView) float64{}
 	gauge := func(name, help string, value func(v *organizationView) float64) {
 		h.gauges[prometheus.NewDesc(name, help, []string{inventory.OrgLabel}, nil)] = value
@@ -169,7 +176,9 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for desc := range c.health.gauges {
 		ch <- desc
 	}
-	ch <- c.health.undiscovered
+	for _, desc := range []*prometheus.Desc{c.health.undiscovered, c.health.collectorSuccess, c.health.collectorLastSuccess} {
+		ch <- desc
+	}
 }
 
 // Collect implements [prometheus.Collector]: the health of every organization. That
@@ -187,6 +196,14 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		for desc, of := range c.health.gauges {
 			if value := of(v); !math.IsNaN(value) {
 				ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, v.id)
+			}
+		}
+		for i, d := range allDetails() {
+			if of := v.details[i]; of.tried {
+				ch <- prometheus.MustNewConstMetric(c.health.collectorSuccess, prometheus.GaugeValue, truth(of.err == nil), v.id, string(d.name))
+				if !of.lastSuccess.IsZero() {
+					ch <- prometheus.MustNewConstMetric(c.health.collectorLastSuccess, prometheus.GaugeValue, unixSeconds(of.lastSuccess), v.id, string(d.name))
+				}
 			}
 		}
 	}

@@ -45,7 +45,7 @@ func (p *poller) inventoryBlock(of *service) *exposition.Block {
 			labels.Label{Name: "postgres_version", Value: s.PostgresVersion},
 			labels.Label{Name: "postgres_ha_type", Value: s.HAType},
 			labels.Label{Name: "postgres_is_primary", Value: strconv.FormatBool(s.IsPrimary)},
-			labels.Label{Name: "postgres_hostname", Value: of.details.hostname})
+			labels.Label{Name: "postgres_hostname", Value: of.detail(hostnameDetail).hostname})
 		if !s.CreatedAt.IsZero() {
 			add("clickhouse_postgres_service_created_timestamp_seconds", "Unix timestamp of the creation of a Postgres service.", unixSeconds(s.CreatedAt))
 		}
@@ -63,18 +63,31 @@ func (p *poller) inventoryBlock(of *service) *exposition.Block {
 				labels.Label{Name: "key", Value: tag.Key}, labels.Label{Name: "value", Value: tag.Value})
 		}
 	}
-	for _, setting := range of.details.settings {
-		add("clickhouse_postgres_service_setting", "Numeric setting of a Postgres service, in the unit in which it is set; names of PgBouncer settings start with pgbouncer and a dot.",
-			setting.Value, labels.Label{Name: "name", Value: setting.Name})
+	if d := of.detail(settingsDetail); d.read {
+		for _, setting := range inventory.WithAssumed(d.settings, p.config.AssumedSettings) {
+			add("clickhouse_postgres_service_setting", "Numeric setting of a Postgres service, in the unit in which it is set; names of PgBouncer settings start with pgbouncer and a dot.",
+				setting.Value, labels.Label{Name: "name", Value: setting.Name})
+		}
+	}
+	if b := of.detail(backupsDetail).backups; p.config.CollectBackups {
+		if !b.Latest.IsZero() {
+			add("clickhouse_postgres_service_last_backup_timestamp_seconds", "Unix timestamp of the end of the newest backup of a Postgres service; absent if there is none.", unixSeconds(b.Latest))
+		}
+		if b.Total != nil {
+			add("clickhouse_postgres_service_retained_backups", "Number of backups of a Postgres service that are retained; absent if upstream does not tell.", float64(*b.Total))
+		}
+		if at := of.detail(hostnameDetail).earliestRestore; !at.IsZero() {
+			add("clickhouse_postgres_service_earliest_restore_timestamp_seconds", "Unix timestamp of the earliest moment to which a Postgres service can be restored; absent if upstream does not tell.", unixSeconds(at))
+		}
 	}
 	return exposition.NewBlock(gauges, p.last(of.listed))
 }
 
-// organizationBlock makes what is served of the organization as a whole.
-func (p *poller) organizationBlock() *exposition.Block {
+// setOrganization makes what is served of the organization as a whole.
+func (p *poller) setOrganization() {
 	var gauges []exposition.Gauge
 	add := adder(&gauges, p.id(), "", "")
-	if p.config.CollectInventory {
+	if p.config.CollectInventory && p.state.inventory != nil {
 		add("clickhouse_postgres_organization_info", "Name of an organization, if it is known; always 1.", 1, labels.Label{Name: "name", Value: p.name()})
 		counts := p.state.inventory.Counts
 		for _, state := range slices.Sorted(maps.Keys(counts)) {
@@ -82,7 +95,14 @@ func (p *poller) organizationBlock() *exposition.Block {
 				float64(counts[state]), labels.Label{Name: "state", Value: state})
 		}
 	}
-	return exposition.NewBlock(gauges, p.last(p.state.organization))
+	for _, q := range p.state.whole.detail(quotasDetail).quotas {
+		quota := labels.Label{Name: "quota", Value: q.Code}
+		add("clickhouse_postgres_organization_quota_limit", "Limit of a quota of an organization.", q.Limit, quota)
+		if q.Usage != nil {
+			add("clickhouse_postgres_organization_quota_usage", "How much of a quota an organization uses; may exceed the limit.", *q.Usage, quota)
+		}
+	}
+	p.state.organization = exposition.NewBlock(gauges, p.last(p.state.organization))
 }
 
 func truth(b bool) float64 {

@@ -13,9 +13,8 @@ import (
 )
 
 const (
-	tombstoneAge     = 5 * time.Minute // for how long metrics of a service that has left the list are ignored
-	emptyPageGrace   = 3 * time.Minute // for how long a service that turned running may have no metrics yet
-	hostnameInterval = 6 * time.Hour   // how often a known hostname is asked for again
+	tombstoneAge   = 5 * time.Minute // for how long metrics of a service that has left the list are ignored
+	emptyPageGrace = 3 * time.Minute // for how long a service that turned running may have no metrics yet
 )
 
 // takeList takes in the response to a call for the list of services.
@@ -27,7 +26,7 @@ func (p *poller) takeList(r *response, now time.Time) error {
 			"services", len(st.listed))
 		return nil
 	}
-	p.observe(&st.list, now, r.err, r.request.Endpoint, "Inventory read")
+	p.observe(&st.list, now, r.err, api.EndpointServices, "Inventory read")
 	if r.err != nil {
 		return r.err
 	}
@@ -52,11 +51,11 @@ func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 		p.service(id).entry = entry
 	}
 	p.applyToHeld()
-	st.organization = p.organizationBlock()
+	p.setOrganization()
 
 	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
 	for _, id := range st.inventory.IDs {
-		planned = append(planned, schedule.Service{ID: id, Activity: inventory.ActivityOf(st.inventory.Services[id].State)})
+		planned = append(planned, schedule.Service{ID: id, Activity: activityOf(st.inventory.Services[id].State)})
 	}
 	st.planner.SetServices(time.Now(), planned, len(list))
 }
@@ -125,53 +124,16 @@ func (p *poller) exports(id string, pageAt time.Time) bool {
 	return p.config.Selection == nil && p.config.Shard.Owns(id)
 }
 
-// planDetails returns the calls that the configuration wants made for each service,
-// and drops what others that were made before have brought.
-func (p *poller) planDetails() []schedule.Detail {
-	var planned []schedule.Detail
-	if p.config.CollectSettings {
-		planned = append(planned, schedule.Detail{Endpoint: api.EndpointServiceConfig, Interval: p.config.SettingsInterval})
+// activityOf returns what can be expected of a service's metrics in a state, "" where
+// that is not known.
+func activityOf(state string) schedule.Activity {
+	switch {
+	case state == inventory.StateRunning, state == "":
+		return schedule.Running
+	case state == inventory.StateStopped:
+		return schedule.Stopped
+	case !inventory.HasMetrics(state):
+		return schedule.NoMetrics
 	}
-	hostnames := p.config.wantsHostnames()
-	if hostnames {
-		planned = append(planned, schedule.Detail{Endpoint: api.EndpointService, Interval: hostnameInterval})
-	}
-	for _, s := range p.state.services {
-		kept := *s.details
-		if !p.config.CollectSettings {
-			kept.settings, s.settings = nil, condition{}
-		}
-		if !hostnames {
-			kept.hostname, s.hostname = "", condition{}
-		}
-		s.details = &kept
-	}
-	return planned
-}
-
-// takeDetail takes in what only a call for one service tells. Where that fails, what
-// it last told stands, as the inventory does.
-func (p *poller) takeDetail(r *response, now time.Time) {
-	st, id, endpoint := p.state, r.request.Service, r.request.Endpoint
-	if st.inventory == nil || st.inventory.Services[id] == nil {
-		return // the service has gone in the meantime
-	}
-	s := st.services[id]
-	next := *s.details
-	calls, what := &st.settings, "settings"
-	latest := func(s *service) *condition { return &s.settings }
-	if endpoint == api.EndpointService {
-		calls, what = &st.hostnames, "hostname"
-		latest = func(s *service) *condition { return &s.hostname }
-		next.hostname = r.detail.Hostname
-	} else {
-		next.settings = inventory.NumericSettings(r.config)
-	}
-	*latest(s) = condition{tried: true, err: r.err}
-	p.observeEach(calls, func(s *service) error { return latest(s).err }, now, endpoint,
-		"Cannot read a service's "+what+"; keeping what was read last", "Every service's "+what+" can be read again")
-	if r.err == nil && (next.hostname != s.details.hostname || !slices.Equal(next.settings, s.details.settings)) {
-		s.details = &next
-		p.derive(s)
-	}
+	return schedule.Changing
 }

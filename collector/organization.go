@@ -53,9 +53,12 @@ type Organization struct {
 	// What series of the program's own there are of each service, besides upstream's.
 	CollectInventory, CollectState, CollectTags, CollectServiceHealth bool
 	Tags                                                              []string // keys of those that are collected, nil for all
-	// CollectSettings adds the settings of each service, and its hostname. They take
-	// calls for each service, on which at most a tenth of the budget is spent.
-	CollectSettings bool
+	// These take requests of their own, on which at most a tenth of the budget is spent.
+	// With the settings of each service comes its hostname.
+	CollectBackups, CollectQuotas, CollectSettings bool
+	// AssumedSettings are exported of services of which upstream tells no such setting,
+	// since nobody has set it.
+	AssumedSettings []inventory.Setting
 
 	// Names are what the user calls settings, for messages that give advice.
 	Names SettingNames

@@ -50,7 +50,7 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 		err = &refusedError{"empty", "the organization's metrics page is unexpectedly empty; keeping the last good page"}
 	}
 	st.pageOK = err == nil
-	st.pageRefused = p.result(r.request.Endpoint, err) == schedule.ResultRefused
+	st.pageRefused = p.result(r.request.Call, err) == schedule.ResultRefused
 	if st.pageRefused && st.inventory != nil && len(st.inventory.IDs) > 1 {
 		// Upstream may refuse the page of an organization with too many services, and
 		// to keys that may read services only: then every service's own page is read,
@@ -61,7 +61,7 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 		st.organizationPage, _, _ = st.organizationPage.observe(now, err)
 		return err
 	}
-	p.observe(&st.organizationPage, now, err, r.request.Endpoint, "Metrics read")
+	p.observe(&st.organizationPage, now, err, r.endpoint, "Metrics read")
 	st.metricsErr = err
 	if err != nil {
 		return err
@@ -124,11 +124,11 @@ func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.O
 		err = &refusedError{"empty", "the service's metrics page is empty although the service is running; keeping the last good page"}
 	}
 	s.err = err
-	p.observeEach(&st.servicePages, func(s *service) error { return s.err }, now, r.request.Endpoint,
+	p.observeEach(&st.servicePages, st.services, func(s *service) error { return s.err }, now, r.endpoint,
 		"Cannot read a service's metrics page; serving its last good data until it is too old",
 		"Every service's metrics page can be read again")
 	if err != nil {
-		if p.result(r.request.Endpoint, err) != schedule.ResultRefused && (!st.organizationPage.tried || st.organizationPage.err != nil) {
+		if p.result(r.request.Call, err) != schedule.ResultRefused && (!st.organizationPage.tried || st.organizationPage.err != nil) {
 			st.metricsErr = err
 		}
 		return err

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
 )
 
 // A panic while a response is taken in costs its organization what was read, and
@@ -31,8 +30,8 @@ func TestPanic(t *testing.T) {
 				}, func(o *Options, org *Organization) {
 					org.ID = ""
 					o.Organizations = []Organization{other}
-					o.onResponse = func(p *poller, r schedule.Request) {
-						if p.id() != others && r.Endpoint == endpoint && panicking.Load() {
+					o.onResponse = func(p *poller, r *response) {
+						if p.id() != others && endpoint == r.endpoint && panicking.Load() {
 							panic("injected")
 						}
 					}

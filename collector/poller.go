@@ -78,13 +78,13 @@ func (p *poller) identify() {
 // response is how a request ended.
 type response struct {
 	request  schedule.Request
+	endpoint api.Endpoint
 	took     time.Duration
 	err      error
 	list     []api.Organization
 	services []api.Service
 	page     *api.Page
-	detail   api.ServiceDetail
-	config   api.ServiceConfig
+	details  details
 	panicked any // and where, if it did
 	stack    []byte
 }
@@ -300,7 +300,7 @@ func (p *poller) ask(now time.Time) time.Time {
 			sooner(at)
 		} else {
 			st.discovering = true
-			p.begin(schedule.Request{Endpoint: api.EndpointOrganizations})
+			p.begin(schedule.Request{Call: discovery})
 		}
 	}
 	if p.id() == "" {
@@ -328,7 +328,9 @@ func (p *poller) begin(r schedule.Request) {
 
 // request makes one request.
 func request(ctx context.Context, client *api.Client, org string, r schedule.Request) (resp response) {
+	var place int
 	resp.request = r
+	resp.endpoint, place = endpointOf(r.Call)
 	start := time.Now()
 	defer func() {
 		resp.took = time.Since(start)
@@ -336,21 +338,17 @@ func request(ctx context.Context, client *api.Client, org string, r schedule.Req
 			resp.panicked, resp.stack = v, debug.Stack()
 		}
 	}()
-	switch r.Endpoint {
-	case api.EndpointOrganizations:
+	switch r.Call {
+	case discovery:
 		resp.list, resp.err = client.Organizations(ctx)
-	case api.EndpointServices:
+	case schedule.List:
 		resp.services, resp.err = client.Services(ctx, org)
-	case api.EndpointOrganizationMetrics:
+	case schedule.OrganizationPage:
 		resp.page, resp.err = client.OrganizationMetrics(ctx, org)
-	case api.EndpointServiceMetrics:
+	case schedule.ServicePage:
 		resp.page, resp.err = client.ServiceMetrics(ctx, org, r.Service)
-	case api.EndpointService:
-		resp.detail, resp.err = client.Service(ctx, org, r.Service)
-	case api.EndpointServiceConfig:
-		resp.config, resp.err = client.ServiceConfig(ctx, org, r.Service)
 	default:
-		panic(fmt.Sprintf("a request of an unknown kind %q was planned", r.Endpoint))
+		resp.details, resp.err = allDetails()[place].fetch(ctx, client, org, r.Service)
 	}
 	return resp
 }
@@ -358,33 +356,32 @@ func request(ctx context.Context, client *api.Client, org string, r schedule.Req
 // take takes in a response and publishes what came of it.
 func (p *poller) take(r *response, now time.Time) {
 	if p.c.onResponse != nil {
-		p.c.onResponse(p, r.request)
+		p.c.onResponse(p, r)
 	}
-	endpoint := r.request.Endpoint
-	if endpoint == api.EndpointOrganizations {
+	if r.request.Call == discovery {
 		p.takeOrganizations(r, now)
 		p.publish(now)
 		return
 	}
-	p.c.health.pollDuration.WithLabelValues(p.id(), string(endpoint)).Observe(r.took.Seconds())
+	p.c.health.pollDuration.WithLabelValues(p.id(), string(r.endpoint)).Observe(r.took.Seconds())
 	outcome := schedule.Outcome{}
-	switch endpoint {
-	case api.EndpointServices:
+	switch r.request.Call {
+	case schedule.List:
 		r.err = p.takeList(r, now)
-	case api.EndpointOrganizationMetrics:
+	case schedule.OrganizationPage:
 		p.state.pollTook = r.took
 		r.err = p.takePage(r, now, &outcome)
-	case api.EndpointServiceMetrics:
+	case schedule.ServicePage:
 		p.state.pollTook = r.took
 		r.err = p.takeServicePage(r, now, &outcome)
 	default:
 		p.takeDetail(r, now)
 	}
 	if kind, content := reason(r.err); content {
-		p.c.health.pagesRefused.WithLabelValues(p.id(), string(endpoint), kind).Inc()
+		p.c.health.pagesRefused.WithLabelValues(p.id(), string(r.endpoint), kind).Inc()
 	}
-	p.c.health.unsent(p.id(), endpoint, r.err)
-	outcome.Result = p.result(endpoint, r.err)
+	p.c.health.unsent(p.id(), r.endpoint, r.err)
+	outcome.Result = p.result(r.request.Call, r.err)
 	p.state.planner.Finished(r.request, now, outcome)
 	if usage := p.config.API.Budget.Usage(); usage.PausedUntil.After(now) {
 		p.state.planner.PauseUntil(usage.PausedUntil)

@@ -88,7 +88,7 @@ func TestSettings(t *testing.T) {
 		before := b.settings(failing)
 		b.configure(failing, `{"pgConfig":{"max_connections":77},"pgBouncerConfig":{}}`)
 		b.configure(set, `{"pgConfig":{"max_connections":322,"random_page_cost":null},"pgBouncerConfig":{}}`)
-		heal := b.sim.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, ServiceIDs: []string{failing}, Status: 403})
+		heal := b.sim.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, ServiceIDs: []string{failing}, Status: 500})
 		b.sim.Delete(deleted)
 		b.pass(65 * time.Minute)
 		want = map[string]string{"max_connections": "322", "pgbouncer.default_pool_size": "20"}
@@ -102,7 +102,7 @@ func TestSettings(t *testing.T) {
 			t.Errorf("of a service that is gone: %v", found)
 		}
 		b.want("clickhouse_postgres_up", "1")
-		if lines := b.logs.lines("level=warn", "endpoint=service_config", "reason=forbidden"); len(lines) != 1 {
+		if lines := b.logs.lines("level=warn", "endpoint=service_config", "reason=server_error"); len(lines) != 1 {
 			t.Errorf("want one line, got %q", b.logs.lines("service_config"))
 		}
 		heal()

@@ -31,7 +31,8 @@ type state struct {
 	pageBytes int
 	pageOK    bool // the latest attempt brought it
 
-	hostnames, settings condition // of the calls for details
+	whole      *service         // for details of the organization
+	notOffered [numDetails]bool // has been said of a detail
 
 	overBudget bool // the refresh period that the budget allows exceeds MaxAge
 	downgraded bool // some family's type was not known
@@ -40,6 +41,7 @@ type state struct {
 // facts are what views show of an organization as it is held.
 type facts struct {
 	discovery, list, organizationPage, servicePages condition
+	details                                         [numDetails]condition
 
 	inventory    *inventory.Inventory // nil before the first list
 	organization *exposition.Block    // what there is to say of the organization as a whole
@@ -55,7 +57,7 @@ type facts struct {
 // are not asked for any.
 func (f *facts) noMetrics() bool {
 	return f.inventory != nil && !slices.ContainsFunc(f.inventory.IDs, func(id string) bool {
-		return inventory.ActivityOf(f.inventory.Services[id].State) != inventory.NoMetrics
+		return inventory.HasMetrics(f.inventory.Services[id].State)
 	})
 }
 
@@ -64,6 +66,7 @@ func (p *poller) startOver(now time.Time) {
 	p.state = &state{
 		tombstones: map[string]time.Time{},
 		services:   map[string]*service{},
+		whole:      &service{},
 		parser:     exposition.NewParser(inventory.ServiceLabel),
 	}
 	if p.id() == "" {
@@ -92,8 +95,7 @@ type service struct {
 	id    string
 	entry *inventory.Service // nil if the list does not name it
 
-	details            *details  // what only calls for the service tell
-	hostname, settings condition // of those calls, as far as tried and err go
+	details [numDetails]*details // nil before the first attempt
 
 	err         error               // why its own page could not be had, nil if it could
 	metrics     *exposition.Metrics // the newest; nil before the first, and when too old
@@ -110,17 +112,11 @@ type service struct {
 	memo   *memo             // of its page
 }
 
-// details is what only calls for one service tell. Immutable.
-type details struct {
-	hostname string
-	settings []inventory.Setting
-}
-
 // service returns what is held of a service, which from now on is something.
 func (p *poller) service(id string) *service {
 	s := p.state.services[id]
 	if s == nil {
-		s = &service{id: id, details: &details{}, memo: &memo{off: p.c.noMemo}}
+		s = &service{id: id, memo: &memo{off: p.c.noMemo}}
 		p.state.services[id] = s
 	}
 	return s
@@ -162,7 +158,7 @@ func (s *service) expire() {
 func (p *poller) derive(s *service) {
 	var added []labels.Label
 	if s.entry != nil {
-		added = inventory.InlineLabels(p.config.EnrichLabels, &s.entry.Service, s.details.hostname)
+		added = inventory.InlineLabels(p.config.EnrichLabels, &s.entry.Service, s.detail(hostnameDetail).hostname)
 	}
 	if s.metrics == nil {
 		s.block = nil

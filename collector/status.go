@@ -114,7 +114,7 @@ type ServiceStatus struct {
 	Error          string    `json:"error,omitempty"`
 	Reason         string    `json:"reason,omitempty"` // kind of Error, as in the metrics
 
-	DetailsPending bool  `json:"-"` // settings or the hostname are wanted and have not been asked for yet
+	DetailsPending bool  `json:"-"` // backups, settings or the hostname are wanted and have not been asked for yet
 	DetailsError   error `json:"-"` // why the latest attempt at them failed
 
 	// What its metrics say, nil if they do not or are too old to be served.
@@ -144,6 +144,7 @@ func (c *Collector) Status() Status {
 
 func (v *organizationView) status(now time.Time) OrganizationStatus {
 	usage := v.config.API.Budget.Usage()
+	next, _ := endpointOf(v.next.Call)
 	o := OrganizationStatus{
 		ID: v.id, Name: v.name, Up: v.up,
 		Discovery:      v.discovery.status(now),
@@ -154,7 +155,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 		Unconfirmed:    v.unconfirmed,
 		MetricsCall:    v.plan.OrganizationCall,
 		PollSeconds:    v.pollTook.Seconds(),
-		Next:           RequestStatus{Endpoint: v.next.Endpoint, Service: v.next.Service, At: v.next.At.Round(0)},
+		Next:           RequestStatus{Endpoint: next, Service: v.next.Service, At: v.next.At.Round(0)},
 		Budget: BudgetStatus{
 			Used: usage.Used, Limit: usage.Limit, WindowSeconds: usage.Window.Seconds(), PausedUntil: usage.PausedUntil.Round(0),
 		},
@@ -183,7 +184,12 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			continue
 		}
 		status := s.status(now)
-		status.DetailsPending = v.config.CollectSettings && !s.settings.tried || v.config.wantsHostnames() && !s.hostname.tried
+		for i, d := range allDetails() {
+			if d.interval(v.config) > 0 && !d.organization {
+				status.DetailsPending = status.DetailsPending || s.details[i] == nil
+				status.DetailsError = cmp.Or(status.DetailsError, s.detail(i).err)
+			}
+		}
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++
@@ -209,12 +215,11 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 		o.Error = s.err.Error()
 		o.Reason, _ = reason(s.err)
 	}
-	o.DetailsError = cmp.Or(s.settings.err, s.hostname.err)
 	if e := s.entry; e != nil {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType
 		o.Version, o.State, o.Primary, o.Tags = e.PostgresVersion, e.State, e.IsPrimary, e.Tags
-		o.Hostname, o.StorageGiB, o.CreatedAt = s.details.hostname, e.StorageGiB, e.CreatedAt
+		o.Hostname, o.StorageGiB, o.CreatedAt = s.detail(hostnameDetail).hostname, e.StorageGiB, e.CreatedAt
 	}
 	if s.block != nil {
 		o.Series = s.block.Series()

@@ -378,7 +378,7 @@ func (x *examination) judgeCoverage(selected []api.Service, covered int) {
 	uncovered := make([]schedule.Service, 0, len(selected))
 	for _, s := range selected {
 		if s.State == running && len(uncovered) < all-covered {
-			uncovered = append(uncovered, schedule.Service{ID: s.ID, Activity: inventory.ActivityOf(s.State)})
+			uncovered = append(uncovered, schedule.Service{ID: s.ID})
 		}
 	}
 	now := time.Now()

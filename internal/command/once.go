@@ -27,6 +27,10 @@ func Once(ctx context.Context, c *config.Config, stdout io.Writer, logger log.Lo
 	for i := range organizations {
 		// node_exporter's textfile collector skips a file with timestamps.
 		organizations[i].Timestamps = false
+		// A request per service, of which a budget allows few, is worth waiting for only
+		// where somebody asks for it.
+		organizations[i].CollectBackups = c.Given("collector.backups") && organizations[i].CollectBackups
+		organizations[i].CollectQuotas = c.Given("collector.quotas") && organizations[i].CollectQuotas
 	}
 	if c.Once.Output != "" {
 		if err := writable(c.Once.Output); err != nil {

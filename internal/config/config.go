@@ -176,6 +176,8 @@ func (o *Organization) check() (id string, err error) {
 		return differ("api.rate-use", "more than %s=%v: lower the first, or raise the second if your key is allowed more", r.use, "api.rate-limit", r.limit)
 	case r.replicas > r.use:
 		return differ("api.replicas", "more than %s=%v, which leaves no request for some: run fewer replicas of one key, or give each its own key", r.replicas, "api.rate-use", r.use)
+	case len(o.AssumedSettings) > 0 && !o.CollectSettings:
+		return "settings.assume", fmt.Errorf("%s needs %s: only what is collected tells which services have the setting", o.source("settings.assume").name, o.source("collector.settings").name)
 	case o.MaxAge < o.MetricsInterval:
 		return differ("metrics.max-age", "shorter than %s=%v, so that metrics would vanish between two fetches: raise the first or lower the second",
 			model.Duration(o.MaxAge), "metrics.interval", model.Duration(o.MetricsInterval))

@@ -43,12 +43,12 @@ var bad = map[string]string{
 	"merge_key":         `:4: organizations[1]: neither this organization nor organizations[0] has key_id_file and key_secret_file: only one can use the key of flags and environment`,
 	"several": `:2: organizations[0].id: not an id: copy it from the console, it looks like ee2fef9f-b443-8ad0-8c9b-724390cdb826
 :3: organizations[0].rate_limit: must be a whole number such as 10
-:4: organizations[0].color: unknown key: known here are api_url, ca_file, collector_inventory, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services
+:4: organizations[0].color: unknown key: known here are api_url, ca_file, collector_backups, collector_inventory, collector_quotas, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services, settings_assume
 :5: services: the mapping is empty: fill it or remove it`,
 
 	// Keys.
 	"unknown_key":                 `:2: unknown key metric_relabel_config: known here are metric_relabel_configs, organizations, services`,
-	"unknown_key_in_organization": `:3: organizations[0].scrape_interval: unknown key: known here are api_url, ca_file, collector_inventory, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services`,
+	"unknown_key_in_organization": `:3: organizations[0].scrape_interval: unknown key: known here are api_url, ca_file, collector_backups, collector_inventory, collector_quotas, collector_service_health, collector_settings, collector_state, collector_tags, enrich_labels, id, inventory_interval, inventory_tags, key_id_file, key_secret_file, max_age, metric_relabel_configs, metrics_interval, name, rate_limit, rate_use, rate_window, replicas, services, settings_assume`,
 	"unknown_key_in_services":     `:2: unknown key only: known here are exclude, include`,
 	"unknown_key_in_filter":       `:4: unknown key provider: known here are ids, name, region, state, tags`,
 	"unknown_key_in_rule":         `:3: unknown key source_label: known here are action, modulus, regex, replacement, separator, source_labels, target_label`,
@@ -208,6 +208,8 @@ func TestGoodFile(t *testing.T) {
 		"inventory_tags":      {fmt.Sprint(first.Tags), "[Environment team]"},
 		"collectors":          {[5]bool{first.CollectInventory, first.CollectState, first.CollectTags, first.CollectServiceHealth, first.CollectSettings}, [5]bool{true, false, true, false, true}},
 		"collectors by flags": {[5]bool{second.CollectInventory, second.CollectState, second.CollectTags, second.CollectServiceHealth, second.CollectSettings}, [5]bool{true, true, true, true, false}},
+		"requests":            {[2]bool{first.CollectBackups, first.CollectQuotas}, [2]bool{false, true}},
+		"settings_assume":     {fmt.Sprint(first.AssumedSettings), "[{max_connections 100} {pgbouncer.default_pool_size 20}]"},
 		"no tags":             {second.Tags != nil && len(second.Tags) == 0, true},
 		"second file":         {second.keyIDFile, "testdata/other/id"},
 		"no labels":           {len(second.EnrichLabels), 0},

@@ -69,8 +69,11 @@ func (s Setting) IsBool() bool {
 
 // IsRepeated tells whether the flag can be repeated.
 func (s Setting) IsRepeated() bool {
-	_, ok := s.Value.(repeated)
-	return ok
+	switch s.Value.(type) {
+	case repeated, *assumed:
+		return true
+	}
+	return false
 }
 
 // Variables returns the environment variables that set it, the first that is set
@@ -187,12 +190,24 @@ func (o *Organization) settings() []Setting {
 			Help: "Export whether the metrics of every service could be read, and when.",
 		},
 		{
+			Flag: "collector.backups", Key: "collector_backups", Default: "true", Value: boolTo(&o.CollectBackups),
+			Help: "Export when each service was last backed up. Takes one request per service and hour.",
+		},
+		{
+			Flag: "collector.quotas", Key: "collector_quotas", Default: "true", Value: boolTo(&o.CollectQuotas),
+			Help: "Export the organization's quotas. Takes one request per hour.",
+		},
+		{
 			Flag: "collector.settings", Key: "collector_settings", Value: boolTo(&o.CollectSettings),
 			Help: "Export the numeric settings of every service, such as max_connections, and its hostname. Takes up to a tenth of the requests.",
 		},
 		{
 			Flag: "collector.settings.interval", Default: "1h", Value: durationTo(&o.SettingsInterval),
 			Help: "How often to fetch the settings of a service, if the rate limit allows it.",
+		},
+		{
+			Flag: "settings.assume", Key: "settings_assume", Placeholder: "<name>=<value>", Value: &assumed{to: &o.AssumedSettings}, List: true,
+			Help: "Export this setting of services on which nobody has set it, such as max_connections=100: upstream does not tell defaults. Needs --collector.settings. Can be repeated.",
 		},
 		{
 			Flag: "shard.count", Default: "1", Value: countTo(&o.Shard.Count, 1),

@@ -197,6 +197,36 @@ func addressTo(to *string) Value {
 	return parsed[string]{to, func(text string) (string, error) { return text, checkAddress(text) }}
 }
 
+// assumed is a value that takes name=value, or several joined by commas, and that a flag
+// adds to. What it is set to first replaces what there was.
+type assumed struct {
+	to    *[]inventory.Setting
+	again bool
+}
+
+// Set adds settings.
+func (v *assumed) Set(text string) error {
+	var list []inventory.Setting
+	if v.again {
+		list = slices.Clone(*v.to)
+	}
+	for pair := range strings.SplitSeq(text, ",") {
+		name, number, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		value, ok := inventory.PlainNumber(number)
+		switch {
+		case name == "" || !ok || !only(name, alphanumeric+"._"):
+			return errors.New("not a setting and its number: write it like max_connections=100")
+		case slices.ContainsFunc(list, func(s inventory.Setting) bool { return s.Name == name }):
+			return errors.New("one setting is given twice: give it once")
+		}
+		list = append(list, inventory.Setting{Name: name, Value: value})
+	}
+	*v.to, v.again = list, true
+	return nil
+}
+
+func (v *assumed) String() string { return fmt.Sprint(*v.to) }
+
 // tagKeysTo takes keys of tags joined by commas, or one of the words all, for which it
 // keeps nil, and none.
 func tagKeysTo(to *[]string) Value {

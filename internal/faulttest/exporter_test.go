@@ -95,11 +95,13 @@ func env(vars ...string) setup {
 	}
 }
 
-// fast polls several times a second.
+// fast polls several times a second, the list and metrics only: tests of what happens
+// to these count requests and lines of the log.
 func fast() setup {
 	return flags(
 		"--api.rate-limit=1000", "--api.rate-use=1000", "--api.rate-window=1s",
 		"--metrics.interval=200ms", "--inventory.interval=200ms",
+		"--no-collector.backups", "--no-collector.quotas",
 	)
 }
 

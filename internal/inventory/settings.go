@@ -30,7 +30,7 @@ func NumericSettings(config api.ServiceConfig) []Setting {
 		values map[string]string
 	}{{"", config.Postgres}, {pgBouncerPrefix, config.PgBouncer}} {
 		for name, text := range of.values {
-			if v, ok := plainNumber(text); ok && name != "" {
+			if v, ok := PlainNumber(text); ok && name != "" {
 				list = append(list, Setting{of.prefix + name, v})
 			}
 		}
@@ -39,9 +39,20 @@ func NumericSettings(config api.ServiceConfig) []Setting {
 	return list
 }
 
-// plainNumber understands decimal numbers, and nothing else that the language takes
+// WithAssumed returns settings, and those of assumed that are not among them.
+func WithAssumed(settings, assumed []Setting) []Setting {
+	all := slices.Clip(settings)
+	for _, a := range assumed {
+		if !slices.ContainsFunc(settings, func(s Setting) bool { return s.Name == a.Name }) {
+			all = append(all, a)
+		}
+	}
+	return all
+}
+
+// PlainNumber understands decimal numbers, and nothing else that the language takes
 // for one: no inf, no 0x10, no 1_000.
-func plainNumber(text string) (float64, bool) {
+func PlainNumber(text string) (float64, bool) {
 	if strings.Trim(text, "0123456789.+-eE") != "" {
 		return 0, false
 	}

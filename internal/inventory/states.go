@@ -29,28 +29,6 @@ func States() []string {
 // lists still name it for a moment.
 func Leaving(state string) bool { return state == StateDeleting || state == stateDeleted }
 
-// Activity says what can be expected of a service's metrics.
-type Activity int
-
-// The activities, those whose metrics are worth most first.
-const (
-	Running   Activity = iota
-	Changing           // may be running, is about to run, or in a state not known here
-	Stopped            // answers the same until somebody starts it
-	NoMetrics          // being created or deleted
-
-	Activities // how many there are
-)
-
-// ActivityOf returns what follows from a service's state, "" where it is not known.
-func ActivityOf(state string) Activity {
-	switch state {
-	case StateRunning, "":
-		return Running
-	case StateStopped:
-		return Stopped
-	case StateCreating, StateDeleting:
-		return NoMetrics
-	}
-	return Changing
-}
+// HasMetrics tells whether a service of this state can have metrics: not while it is
+// being created or deleted.
+func HasMetrics(state string) bool { return state != StateCreating && state != StateDeleting }

@@ -60,6 +60,8 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 		Shard:                inventory.Shard{Index: c.shardIndex, Count: c.shardCount},
 		Timestamps:           c.timestamps,
 		CollectSettings:      c.settings,
+		CollectBackups:       c.backups,
+		CollectQuotas:        c.quotas,
 		CollectInventory:     !c.off["inventory"],
 		CollectState:         !c.off["state"],
 		CollectTags:          !c.off["tags"],
@@ -68,6 +70,9 @@ func (c config) organization(transport http.RoundTripper, budget *api.Budget) (c
 	}
 	if c.findOut {
 		o.ID = ""
+	}
+	if c.assume {
+		o.AssumedSettings = []inventory.Setting{{Name: "max_connections", Value: 100}}
 	}
 	var err error
 	if o.EnrichLabels, err = inventory.ParseEnrichLabels(c.enrich); err != nil {

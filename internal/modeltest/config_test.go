@@ -20,6 +20,9 @@ type config struct {
 	shardCount int
 	timestamps bool
 	settings   bool
+	assume     bool // max_connections=100
+	backups    bool
+	quotas     bool
 	off        map[string]bool // collectors that are on by default
 	tags       []string        // keys of tags to export, nil for all
 }

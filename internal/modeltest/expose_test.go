@@ -196,10 +196,30 @@ func (o *oracle) addInventory(e *expected, id string) {
 	for name, value := range o.settings[id] {
 		add("setting", value, "name", name)
 	}
+	if settings, read := o.settings[id]; read && o.config.assume {
+		if _, set := settings["max_connections"]; !set {
+			add("setting", 100, "name", "max_connections")
+		}
+	}
+	if b := o.backups[id]; !b.latest.IsZero() {
+		add("last_backup_timestamp_seconds", seconds(b.latest))
+	}
+	if b := o.backups[id]; b.total != nil {
+		add("retained_backups", *b.total)
+	}
+	if at := o.restores[id]; o.config.backups && !at.IsZero() {
+		add("earliest_restore_timestamp_seconds", seconds(at))
+	}
 }
 
-// addTotals adds the organization's name and the number of services in each state.
+// addTotals adds the organization's quotas, its name, and the number of services in each state.
 func (o *oracle) addTotals(e *expected) {
+	for code, q := range o.quotas {
+		o.addGauge(e, "clickhouse_postgres_organization_quota_limit", q.Value, "quota", code)
+		if q.Usage != nil {
+			o.addGauge(e, "clickhouse_postgres_organization_quota_usage", *q.Usage, "quota", code)
+		}
+	}
 	if o.listedAt.IsZero() || o.config.off["inventory"] {
 		return
 	}

@@ -11,7 +11,7 @@ import (
 
 // plain returns running services.
 func plain(n int) *world {
-	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+	w := &world{settings: map[string]map[string]any{}, backups: map[string]int{}, uncovered: map[string]bool{}}
 	for i := range n {
 		w.listed = append(w.listed, service{
 			id: id(i), name: fmt.Sprintf("service-%d", i), region: "us-east-1", size: "small", state: "running", version: "18",

@@ -108,7 +108,7 @@ func drawState(t *rapid.T, s *service) {
 }
 
 func drawWorld(t *rapid.T) *world {
-	w := &world{settings: map[string]map[string]any{}, uncovered: map[string]bool{}}
+	w := &world{settings: map[string]map[string]any{}, backups: map[string]int{}, uncovered: map[string]bool{}}
 	for n := range rapid.IntRange(0, 4).Draw(t, "services") {
 		w.listed = append(w.listed, drawService(t, id(n)))
 	}
@@ -249,8 +249,10 @@ func (e *events) Rearrange(t *rapid.T) {
 	}
 }
 
-// Set changes a setting of a service.
+// Set changes a setting of a service, and how many backups it has.
 func (e *events) Set(t *rapid.T) {
+	e.world.used++
+	e.world.backups[e.pick(t).id] = rapid.IntRange(0, 3).Draw(t, "backups")
 	e.world.settings[e.pick(t).id] = rapid.SampledFrom([]map[string]any{
 		nil, {"max_connections": 500, "work_mem": "64MB"}, {"max_connections": "100"},
 	}).Draw(t, "settings")
@@ -258,7 +260,7 @@ func (e *events) Set(t *rapid.T) {
 
 // Disturb causes trouble with the next answers.
 func (e *events) Disturb(t *rapid.T) {
-	calls := []string{callFind, callList, callList, callPage, callPage, callPage, callOwn, callOwn, callHostname, callSettings}
+	calls := []string{callFind, callList, callList, callPage, callPage, callPage, callOwn, callOwn, callHostname, callSettings, callBackups, callQuotas}
 	call := rapid.SampledFrom(calls).Draw(t, "call")
 	kinds := []string{troubleCut, troubleEmpty, troubleHTML, troubleLine, "429", "503", "400", "404", "403"}
 	e.disturb(call, trouble{
@@ -288,7 +290,7 @@ func (e *events) PassLong(t *rapid.T) {
 // Reload replaces a part of the configuration.
 func (e *events) Reload(t *rapid.T) {
 	c := e.config
-	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings", "collectors", "tags", "case"}
+	what := []string{"rules", "enrich", "selection", "shards", "timestamps", "settings", "assume", "backups", "quotas", "collectors", "tags", "case"}
 	if c.findOut {
 		what = append(what, "id")
 	}
@@ -300,7 +302,7 @@ func (e *events) Reload(t *rapid.T) {
 func drawConfig(t *rapid.T) config {
 	c := config{enrich: enrichMenu[1]}
 	for _, part := range rapid.SliceOfNDistinct(rapid.SampledFrom([]string{
-		"rules", "enrich", "selection", "shards", "timestamps", "settings", "collectors", "tags", "id",
+		"rules", "enrich", "selection", "shards", "timestamps", "settings", "assume", "backups", "quotas", "collectors", "tags", "id",
 	}), 0, 3, rapid.ID[string]).Draw(t, "configured") {
 		drawPart(t, &c, part)
 	}
@@ -324,6 +326,12 @@ func drawPart(t *rapid.T, c *config, part string) {
 		c.timestamps = !c.timestamps
 	case "settings":
 		c.settings = !c.settings
+	case "assume":
+		c.assume = !c.assume
+	case "backups":
+		c.backups = !c.backups
+	case "quotas":
+		c.quotas = !c.quotas
 	case "collectors":
 		name := rapid.SampledFrom([]string{"inventory", "state", "tags", "service-health"}).Draw(t, "collector")
 		off := maps.Clone(c.off)

@@ -43,7 +43,10 @@ type oracle struct {
 	measuredAt time.Time          // when any page last was good
 
 	hostnames map[string]string
+	restores  map[string]time.Time // the earliest moment to which a service can be restored
 	settings  map[string]map[string]float64
+	backups   map[string]backups
+	quotas    map[string]quota
 }
 
 // sample is the content of a page about a service.
@@ -60,7 +63,8 @@ func newOracle(c config) *oracle {
 		services: map[string]service{}, excluded: map[string]bool{}, tombstones: map[string]time.Time{},
 		runningSince: map[string]time.Time{},
 		measured:     map[string]*sample{}, failed: map[string]bool{}, asked: map[string]bool{},
-		hostnames: map[string]string{}, settings: map[string]map[string]float64{},
+		hostnames: map[string]string{}, restores: map[string]time.Time{}, settings: map[string]map[string]float64{},
+		backups: map[string]backups{},
 	}
 }
 
@@ -86,10 +90,19 @@ func (o *oracle) take(a answer) {
 	case callHostname:
 		if _, ok := o.services[a.service]; ok && a.good() {
 			o.hostnames[a.service] = parseService(a.body).hostname
+			o.restores[a.service] = parseRestore(a.body)
 		}
 	case callSettings:
 		if _, ok := o.services[a.service]; ok && a.good() {
 			o.settings[a.service] = parseSettings(a.body)
+		}
+	case callBackups:
+		if _, ok := o.services[a.service]; ok && a.good() {
+			o.backups[a.service] = parseBackups(a.body)
+		}
+	case callQuotas:
+		if a.good() {
+			o.quotas = parseQuotas(a.body)
 		}
 	}
 }
@@ -123,7 +136,14 @@ func (o *oracle) reload(c config) {
 		clear(o.settings)
 		if !slices.Contains(c.enrich, "hostname") {
 			clear(o.hostnames)
+			clear(o.restores)
 		}
+	}
+	if !c.backups {
+		clear(o.backups)
+	}
+	if !c.quotas {
+		o.quotas = nil
 	}
 	o.settle(now, o.listedAt.IsZero())
 }
@@ -200,6 +220,8 @@ func (o *oracle) forget(id string) {
 	delete(o.failed, id)
 	delete(o.asked, id)
 	delete(o.hostnames, id)
+	delete(o.restores, id)
+	delete(o.backups, id)
 	delete(o.settings, id)
 }
 
@@ -385,7 +407,7 @@ func (o *oracle) status(service string) string {
 		return notFound
 	}
 	s, listed := o.services[service]
-	idle := listed && s.state != "running" && o.measured[service] == nil && time.Since(o.listedAt) < maxAge
+	idle := listed && s.state != "running" && time.Since(o.listedAt) < maxAge
 	if o.fresh(service) != nil || idle {
 		return served
 	}

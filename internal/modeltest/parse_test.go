@@ -161,6 +161,52 @@ func parseService(body string) service {
 	return wire.service()
 }
 
+// parseRestore returns the earliest moment to which a service can be restored.
+func parseRestore(body string) time.Time {
+	var wire struct{ EarliestRestoreTime time.Time }
+	parseResult(body, &wire)
+	return wire.EarliestRestoreTime
+}
+
+// backups is what upstream tells of a service's.
+type backups struct {
+	latest time.Time // zero if there is none
+	total  *float64
+}
+
+func parseBackups(body string) backups {
+	var list []struct{ LastModified time.Time }
+	parseResult(body, &list)
+	var page struct{ TotalCount *float64 }
+	if err := json.Unmarshal([]byte(body), &page); err != nil {
+		panic(err)
+	}
+	b := backups{total: page.TotalCount}
+	if len(list) > 0 {
+		b.latest = list[0].LastModified
+	}
+	return b
+}
+
+type quota struct {
+	Value float64
+	Usage *float64
+}
+
+// parseQuotas returns quotas by their codes.
+func parseQuotas(body string) map[string]quota {
+	var list []struct {
+		QuotaCode string
+		quota
+	}
+	parseResult(body, &list)
+	quotas := map[string]quota{}
+	for _, q := range list {
+		quotas[q.QuotaCode] = q.quota
+	}
+	return quotas
+}
+
 // parseSettings returns the settings that are plain numbers.
 func parseSettings(body string) map[string]float64 {
 	var wire struct{ PgConfig, PgBouncerConfig map[string]any }

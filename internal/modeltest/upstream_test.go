@@ -17,6 +17,8 @@ const (
 	callOwn      = "own page"
 	callHostname = "hostname"
 	callSettings = "settings"
+	callBackups  = "backups"
+	callQuotas   = "quotas"
 )
 
 // answer is an answer that upstream has given.
@@ -114,6 +116,9 @@ func (u *upstream) draft(path string) answer {
 		a.call, a.service = callFind, ""
 		a.body = envelope([]any{map[string]any{"id": u.world.cased(organizationID), "name": "shop"}})
 		return a
+	case path == "/v1/organizations/"+organizationID+"/quotas":
+		a.call, a.service, a.body = callQuotas, "", u.world.quotas()
+		return a
 	case rest == "":
 		a.call, a.body = callList, u.world.list()
 		return a
@@ -125,6 +130,8 @@ func (u *upstream) draft(path string) answer {
 		return a
 	case len(parts) == 2 && parts[1] == "config":
 		a.call = callSettings
+	case len(parts) == 2 && parts[1] == "backups":
+		a.call = callBackups
 	case len(parts) == 1:
 		a.call = callHostname
 	}

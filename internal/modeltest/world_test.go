@@ -34,6 +34,8 @@ type world struct {
 	listed   []service
 	measured []measured
 	settings map[string]map[string]any // by service
+	backups  map[string]int            // how many there are of each
+	used     int                       // of a quota
 
 	uncovered map[string]bool // services that the organization's page leaves out
 	refresh   int             // counts the times that upstream's values have changed
@@ -191,10 +193,47 @@ func (w *world) detail(id, call string) (text string, ok bool) {
 	if i < 0 {
 		return "", false
 	}
-	if call == callHostname {
-		return envelope(w.wire(w.listed[i])), true
+	switch call {
+	case callHostname:
+		wire := w.wire(w.listed[i])
+		if n := w.backedUp(id); n > 0 {
+			wire["earliestRestoreTime"] = backedUpAt(0).Format(time.RFC3339)
+		}
+		return envelope(wire), true
+	case callBackups:
+		list, total := []map[string]any{}, any(nil)
+		if n := w.backedUp(id); n > 0 {
+			list = append(list, map[string]any{"key": "k", "lastModified": backedUpAt(n).Format(time.RFC3339)})
+			if n%2 == 0 {
+				total = n
+			}
+		}
+		text, err := json.Marshal(map[string]any{"status": 200, "requestId": "r", "result": list, "totalCount": total})
+		if err != nil {
+			panic(err)
+		}
+		return string(text), true
 	}
 	return envelope(map[string]any{"pgConfig": w.settings[id], "pgBouncerConfig": map[string]any{"max": 7}}), true
+}
+
+// backedUp returns how many backups a service has.
+func (w *world) backedUp(id string) int {
+	if n, ok := w.backups[id]; ok {
+		return n
+	}
+	return 2
+}
+
+// backedUpAt returns when the backup of this number was made.
+func backedUpAt(n int) time.Time { return time.Date(2026, 1, 1+n, 0, 0, 0, 0, time.UTC) }
+
+// quotas writes the organization's, one of which does not tell its usage.
+func (w *world) quotas() string {
+	return envelope([]any{
+		map[string]any{"quotaCode": "postgres-services-per-organization", "value": 20, "usage": w.used},
+		map[string]any{"quotaCode": "replicas-per-warehouse", "value": 5},
+	})
 }
 
 func (w *world) find(id string) *service {

@@ -6,9 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // capForm is what upstream's call for the whole organization does above its cap.
@@ -98,13 +95,13 @@ func (f *fleet) answer(fl *flight) {
 		}
 	}
 	minute := int(fl.arrives.Sub(f.start) / time.Minute)
-	switch r.Endpoint {
-	case api.EndpointServices:
+	switch r.Call {
+	case List:
 		for _, id := range f.ids {
-			fl.list = append(fl.list, Service{ID: id, Activity: inventory.ActivityOf(f.states[id])})
+			fl.list = append(fl.list, Service{ID: id, Activity: activityOf(f.states[id])})
 		}
 		fl.total = len(f.ids) + f.other
-	case api.EndpointOrganizationMetrics:
+	case OrganizationPage:
 		members := f.ids
 		if f.other+len(f.ids) > organizationMetricsCap {
 			switch f.form {
@@ -120,7 +117,7 @@ func (f *fleet) answer(fl *flight) {
 		}
 		fl.outcome.Services = slices.Clone(members)
 		fl.outcome.Changed = f.changed(r, minute)
-	case api.EndpointServiceMetrics:
+	case ServicePage:
 		switch f.states[r.Service] {
 		case "":
 			fl.outcome.Result = ResultRefused // 404
@@ -181,7 +178,7 @@ func (f *fleet) run(d time.Duration) {
 
 func (f *fleet) send(r Request) {
 	f.t.Helper()
-	key := Request{Endpoint: r.Endpoint, Service: r.Service}
+	key := Request{Call: r.Call, Service: r.Service}
 	if f.asked[key] {
 		f.t.Fatalf("%s: %v asked twice at a time", f.now.Sub(f.start), key)
 	}
@@ -189,7 +186,7 @@ func (f *fleet) send(r Request) {
 	f.planner.Started(r, f.now)
 	r.At = f.now
 	f.requests = append(f.requests, r)
-	if r.Endpoint == api.EndpointServiceMetrics {
+	if r.Call == ServicePage {
 		f.asks[r.Service]++
 	}
 	arrives := f.now.Add(f.some())
@@ -202,19 +199,19 @@ func (f *fleet) some() time.Duration {
 }
 
 func (f *fleet) end(fl flight) {
-	delete(f.asked, Request{Endpoint: fl.request.Endpoint, Service: fl.request.Service})
+	delete(f.asked, Request{Call: fl.request.Call, Service: fl.request.Service})
 	f.planner.Finished(fl.request, f.now, fl.outcome)
 	if fl.outcome.Result != ResultOK {
 		return
 	}
-	switch fl.request.Endpoint {
-	case api.EndpointServices:
+	switch fl.request.Call {
+	case List:
 		f.planner.SetServices(f.now, fl.list, fl.total)
-	case api.EndpointOrganizationMetrics:
+	case OrganizationPage:
 		for _, id := range fl.outcome.Services {
 			f.data[id] = append(f.data[id], f.now)
 		}
-	case api.EndpointServiceMetrics:
+	case ServicePage:
 		f.data[fl.request.Service] = append(f.data[fl.request.Service], f.now)
 	}
 }
@@ -238,13 +235,26 @@ func (f *fleet) refusals() int {
 	return refused
 }
 
-// longest returns the longest time between two requests of an endpoint since the
+// activityOf returns what can be expected of a service in a state.
+func activityOf(state string) Activity {
+	switch state {
+	case "running":
+		return Running
+	case "stopped":
+		return Stopped
+	case "creating", "deleting":
+		return NoMetrics
+	}
+	return Changing
+}
+
+// longest returns the longest time between two requests of an call since the
 // given time into the run.
-func (f *fleet) longest(endpoint api.Endpoint, since time.Duration) time.Duration {
+func (f *fleet) longest(call Call, since time.Duration) time.Duration {
 	last := f.start.Add(since)
 	var longest time.Duration
 	for _, r := range f.requests {
-		if r.Endpoint == endpoint && r.At.After(last) {
+		if r.Call == call && r.At.After(last) {
 			longest = max(longest, r.At.Sub(last))
 			last = r.At
 		}
@@ -252,10 +262,10 @@ func (f *fleet) longest(endpoint api.Endpoint, since time.Duration) time.Duratio
 	return max(longest, f.now.Sub(last))
 }
 
-func (f *fleet) sent(endpoint api.Endpoint) int {
+func (f *fleet) sent(call Call) int {
 	n := 0
 	for _, r := range f.requests {
-		if r.Endpoint == endpoint {
+		if r.Call == call {
 			n++
 		}
 	}

@@ -5,9 +5,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // Whatever happens in whatever order, the planner keeps its books.
@@ -16,7 +13,7 @@ func FuzzPlanner(f *testing.F) {
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 200, 201, 202, 203, 204, 205})
 	f.Fuzz(func(t *testing.T, script []byte) {
 		cfg := planConfig()
-		cfg.Details = []Detail{{api.EndpointService, time.Minute}}
+		cfg.Details = []Detail{{"hostname", time.Minute, false}, {"quotas", time.Minute, true}}
 		now := fleetStart
 		p := New(cfg, now)
 		states := []string{"running", "stopped", "creating", "restarting"}
@@ -41,7 +38,7 @@ func FuzzPlanner(f *testing.F) {
 					t.Fatalf("%s after the last request", now.Sub(last))
 				}
 				last = now
-				if slices.ContainsFunc(inFlight, func(o Request) bool { return o.Endpoint == r.Endpoint && o.Service == r.Service }) {
+				if slices.ContainsFunc(inFlight, func(o Request) bool { return o.Call == r.Call && o.Service == r.Service }) {
 					t.Fatalf("%v is under way already", r)
 				}
 				p.Started(r, now)
@@ -60,7 +57,7 @@ func FuzzPlanner(f *testing.F) {
 			case 5:
 				var services []Service
 				for id := range n {
-					services = append(services, Service{ID: fmt.Sprint(id), Activity: inventory.ActivityOf(states[(id+i)%len(states)])})
+					services = append(services, Service{ID: fmt.Sprint(id), Activity: activityOf(states[(id+i)%len(states)])})
 				}
 				p.SetServices(now, services, n*5)
 			case 6:
@@ -84,7 +81,7 @@ func FuzzPlanner(f *testing.F) {
 // checkBooks compares what the planner counts with what there is.
 func (p *Planner) checkBooks(t *testing.T) {
 	t.Helper()
-	var count [inventory.Activities]int
+	var count [activities]int
 	for _, s := range p.services {
 		if p.counted(s) {
 			count[s.activity]++
@@ -105,7 +102,7 @@ func BenchmarkPlanner(b *testing.B) {
 			p := New(planConfig(), now)
 			var services []Service
 			for i := range n {
-				services = append(services, Service{ID: fmt.Sprintf("service-%05d", i), Activity: inventory.Running})
+				services = append(services, Service{ID: fmt.Sprintf("service-%05d", i), Activity: Running})
 			}
 			p.SetServices(now, services, n)
 			b.ReportAllocs()

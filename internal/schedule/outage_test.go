@@ -3,8 +3,6 @@ package schedule
 import (
 	"testing"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
 // An outage costs few requests and is over with the first success.
@@ -37,13 +35,13 @@ func TestPlannerOutageOfFew(t *testing.T) {
 	cfg.NoOrganizationMetrics = true
 	f := newFleet(t, capTruncates, 5, cfg)
 	f.run(20 * time.Minute)
-	before := f.sent(api.EndpointServiceMetrics)
+	before := f.sent(ServicePage)
 	f.run(10 * time.Minute)
-	calm := f.sent(api.EndpointServiceMetrics) - before
+	calm := f.sent(ServicePage) - before
 	f.down = true
-	before = f.sent(api.EndpointServiceMetrics)
+	before = f.sent(ServicePage)
 	f.run(10 * time.Minute)
-	if got := f.sent(api.EndpointServiceMetrics) - before; got > calm {
+	if got := f.sent(ServicePage) - before; got > calm {
 		t.Errorf("%d requests in an outage, %d before", got, calm)
 	}
 	f.down = false
@@ -54,7 +52,7 @@ func TestPlannerOutageOfFew(t *testing.T) {
 			t.Errorf("%s was not asked after the outage", id)
 		}
 	}
-	if got := f.sent(api.EndpointOrganizationMetrics); got != 0 {
+	if got := f.sent(OrganizationPage); got != 0 {
 		t.Errorf("the organization's metrics were called for %d times", got)
 	}
 }
@@ -64,7 +62,7 @@ func TestPlannerOrganizationCallFails(t *testing.T) {
 	f := newFleet(t, capTruncates, 60, planConfig())
 	f.run(10 * time.Minute)
 	f.fail = func(r Request) (Result, bool) {
-		return ResultFailed, r.Endpoint == api.EndpointOrganizationMetrics
+		return ResultFailed, r.Call == OrganizationPage
 	}
 	f.run(20 * time.Minute)
 	if longest, _ := f.gaps(f.ids, 2*time.Minute); longest > 5*time.Minute {
@@ -88,7 +86,7 @@ func TestPlannerUselessOrganizationCall(t *testing.T) {
 	if sum := f.planner.Summary(); sum.OrganizationCall != CallUseless || sum.Uncovered != 3 {
 		t.Errorf("plan: %+v", sum)
 	}
-	if got := f.sent(api.EndpointOrganizationMetrics); got > maxUselessPages+7 {
+	if got := f.sent(OrganizationPage); got > maxUselessPages+7 {
 		t.Errorf("a useless call was made %d times in an hour", got)
 	}
 	f.gaps(f.ids, time.Minute)
@@ -101,11 +99,11 @@ func TestPlannerUselessOrganizationCall(t *testing.T) {
 
 func TestPlannerListFails(t *testing.T) {
 	f := newFleet(t, capTruncates, 10, planConfig())
-	f.fail = func(r Request) (Result, bool) { return ResultFailed, r.Endpoint == api.EndpointServices }
+	f.fail = func(r Request) (Result, bool) { return ResultFailed, r.Call == List }
 	f.run(10 * time.Minute)
 	// Metrics come anyway, and the list is asked for again.
 	f.gaps(f.ids, time.Minute)
-	if got := f.sent(api.EndpointServices); got < 18 || got > 22 {
+	if got := f.sent(List); got < 18 || got > 22 {
 		t.Errorf("%d requests for the list in ten minutes", got)
 	}
 }
@@ -149,10 +147,10 @@ func TestPlannerTinyBudget(t *testing.T) {
 		f := newFleet(t, capTruncates, 110, cfg)
 		f.run(4 * time.Hour)
 		total := len(f.requests)
-		for endpoint, most := range map[api.Endpoint]float64{api.EndpointServices: .37, api.EndpointOrganizationMetrics: .37, api.EndpointServiceMetrics: .8} {
-			share := float64(f.sent(endpoint)) / float64(total)
+		for call, most := range map[Call]float64{List: .37, OrganizationPage: .37, ServicePage: .8} {
+			share := float64(f.sent(call)) / float64(total)
 			if share < .1 || share > most {
-				t.Errorf("spacing %s: %s has %.0f%% of %d requests", spacing, endpoint, 100*share, total)
+				t.Errorf("spacing %s: %s has %.0f%% of %d requests", spacing, call, 100*share, total)
 			}
 		}
 		longest, _ := f.gaps(f.ids, time.Hour)
@@ -168,7 +166,7 @@ func TestPlannerReconfigure(t *testing.T) {
 	f.inFlight, f.asked = nil, map[Request]bool{}
 	cfg := planConfig()
 	cfg.Spacing /= 10 // a raised limit
-	cfg.Details = []Detail{{api.EndpointService, time.Hour}}
+	cfg.Details = []Detail{{"hostname", time.Hour, false}}
 	f.planner.Abort()
 	f.planner.Reconfigure(cfg)
 	from := f.now.Sub(f.start)
@@ -185,7 +183,7 @@ func TestPlannerReconfigure(t *testing.T) {
 	if longest, _ := f.gaps(f.ids, from+3*time.Minute); longest > 54*time.Second {
 		t.Errorf("a service was without new data for %s", longest)
 	}
-	if got := f.sent(api.EndpointService); got == 0 {
+	if got := f.sent("hostname"); got == 0 {
 		t.Error("new details were not asked for")
 	}
 }

@@ -2,9 +2,6 @@ package schedule
 
 import (
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 func (p *Planner) callMode() OrganizationCall {
@@ -37,10 +34,10 @@ func (p *Planner) callInterval() time.Duration {
 }
 
 func (p *Planner) nextPage(slot time.Time) (Request, bool) {
-	r := Request{Endpoint: api.EndpointOrganizationMetrics, At: slot}
+	r := Request{Call: OrganizationPage, At: slot}
 	interval := p.callInterval()
 	// The first list tells whether the call should be made at all.
-	if interval == 0 || p.inFlight(api.EndpointOrganizationMetrics, "") || !p.listEnded {
+	if interval == 0 || p.inFlight(OrganizationPage, "") || !p.listEnded {
 		return r, false
 	}
 	switch {
@@ -74,7 +71,7 @@ func (p *Planner) finishPage(now time.Time, out Outcome) {
 			useful++
 			s.last, s.failures, s.retryAt = now, 0, time.Time{}
 		}
-		if s.activity != inventory.NoMetrics {
+		if s.activity != NoMetrics {
 			askable++
 		}
 	}

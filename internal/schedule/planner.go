@@ -3,10 +3,8 @@
 package schedule
 
 import (
+	"slices"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 const (
@@ -67,18 +65,19 @@ type Planner struct {
 
 	services       map[string]*service
 	list           []*service // the same
+	organization   *service   // for what is asked for once for all of them
 	arrivals       uint64
-	count          [inventory.Activities]int // services that have to be asked by themselves, see recount
-	serviceAskedAt time.Time                 // latest request for a service
-	successes      uint64                    // of such requests
-	failures       int                       // of such requests, in a row
-	detailAskedAt  time.Time                 // latest request for a detail
+	count          [activities]int // services that have to be asked by themselves, see recount
+	serviceAskedAt time.Time       // latest request for a service
+	successes      uint64          // of such requests
+	failures       int             // of such requests, in a row
+	detailAskedAt  time.Time       // latest request for a detail
 }
 
 // New returns a planner for an organization of which nothing is known yet.
 // The first request is the list, at once.
 func New(cfg Config, now time.Time) *Planner {
-	p := &Planner{listDue: now, call: CallRegularly, services: map[string]*service{}, requests: map[Request]struct{}{}}
+	p := &Planner{listDue: now, call: CallRegularly, services: map[string]*service{}, organization: &service{}, requests: map[Request]struct{}{}}
 	p.Reconfigure(cfg)
 	return p
 }
@@ -89,12 +88,15 @@ func (p *Planner) Reconfigure(cfg Config) {
 	cfg.MetricsInterval = max(cfg.MetricsInterval, time.Millisecond)
 	cfg.InventoryInterval = max(cfg.InventoryInterval, time.Millisecond)
 	anew := p.phase == nil || cfg.MetricsInterval != p.cfg.MetricsInterval
+	otherDetails := !slices.Equal(cfg.Details, p.cfg.Details)
 	p.cfg = cfg
 	if anew {
 		p.phase = newPhase(cfg)
 	}
-	for _, s := range p.list {
-		s.detailsDue = make([]time.Time, len(cfg.Details))
+	for _, s := range append(slices.Clip(p.list), p.organization) {
+		if otherDetails {
+			s.detailsDue = make([]time.Time, len(cfg.Details))
+		}
 		if anew {
 			s.phase = nil
 		}
@@ -104,8 +106,8 @@ func (p *Planner) Reconfigure(cfg Config) {
 // Abort takes in that all requests in flight have been given up.
 func (p *Planner) Abort() { clear(p.requests) }
 
-func (p *Planner) inFlight(endpoint api.Endpoint, service string) bool {
-	_, ok := p.requests[Request{Endpoint: endpoint, Service: service}]
+func (p *Planner) inFlight(call Call, service string) bool {
+	_, ok := p.requests[Request{Call: call, Service: service}]
 	return ok
 }
 
@@ -179,12 +181,12 @@ func (p *Planner) Started(r Request, now time.Time) {
 	p.startedAt = now
 	r.At = time.Time{}
 	p.requests[r] = struct{}{}
-	switch r.Endpoint {
-	case api.EndpointServices:
+	switch r.Call {
+	case List:
 		p.listDue = now.Add(p.listInterval())
-	case api.EndpointOrganizationMetrics:
+	case OrganizationPage:
 		p.pageAskedAt = now
-	case api.EndpointServiceMetrics:
+	case ServicePage:
 		p.serviceAskedAt = now
 		if s := p.services[r.Service]; s != nil {
 			s.askedAt = now
@@ -197,24 +199,27 @@ func (p *Planner) Started(r Request, now time.Time) {
 // Finished takes in how a request ended. The request is one that Next returned; its
 // At does not matter.
 func (p *Planner) Finished(r Request, now time.Time, out Outcome) {
-	if !p.inFlight(r.Endpoint, r.Service) {
+	if !p.inFlight(r.Call, r.Service) {
 		return
 	}
-	delete(p.requests, Request{Endpoint: r.Endpoint, Service: r.Service})
+	delete(p.requests, Request{Call: r.Call, Service: r.Service})
 	s := p.services[r.Service]
+	if r.Service == "" {
+		s = p.organization
+	}
 	switch {
-	case r.Endpoint == api.EndpointServices:
+	case r.Call == List:
 		p.listEnded = true
 		if soon := now.Add(p.cfg.MetricsInterval); out.Result != ResultOK && !p.knowsList && soon.Before(p.listDue) {
 			p.listDue = soon // without it nothing else gets going
 		}
-	case r.Endpoint == api.EndpointOrganizationMetrics:
+	case r.Call == OrganizationPage:
 		p.finishPage(now, out)
 	case s == nil: // gone in the meantime
-	case r.Endpoint == api.EndpointServiceMetrics:
+	case r.Call == ServicePage:
 		p.finishService(s, now, out)
 	default:
-		p.finishDetail(s, r.Endpoint, now, out)
+		p.finishDetail(s, r.Call, now, out)
 	}
 }
 
@@ -267,5 +272,5 @@ func (p *Planner) listInterval() time.Duration {
 }
 
 func (p *Planner) nextList(time.Time) (Request, bool) {
-	return Request{Endpoint: api.EndpointServices, At: p.listDue}, !p.inFlight(api.EndpointServices, "")
+	return Request{Call: List, At: p.listDue}, !p.inFlight(List, "")
 }

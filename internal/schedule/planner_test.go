@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
 func TestPlannerHour(t *testing.T) {
@@ -38,7 +36,7 @@ func TestPlannerHour(t *testing.T) {
 				if longest > most {
 					t.Errorf("a service was without new data for %s, want at most %s", longest, most)
 				}
-				if got := f.longest(api.EndpointServices, 0); got > 64*time.Second {
+				if got := f.longest(List, 0); got > 64*time.Second {
 					t.Errorf("%s between two lists", got)
 				}
 				call := sum.OrganizationCall
@@ -46,7 +44,7 @@ func TestPlannerHour(t *testing.T) {
 				switch {
 				case n == 1:
 					wantCall, wantLongest = CallNever, 1<<62
-					if got := f.sent(api.EndpointOrganizationMetrics); got != 0 {
+					if got := f.sent(OrganizationPage); got != 0 {
 						t.Errorf("the organization's metrics were called for %d times", got)
 					}
 				case n > organizationMetricsCap && form == capRejects:
@@ -55,11 +53,11 @@ func TestPlannerHour(t *testing.T) {
 				if call != wantCall {
 					t.Errorf("organization is called %s, want %s", call, wantCall)
 				}
-				if got := f.longest(api.EndpointOrganizationMetrics, 5*time.Second); got > wantLongest {
+				if got := f.longest(OrganizationPage, 5*time.Second); got > wantLongest {
 					t.Errorf("%s between two calls for the organization", got)
 				}
 				if form != capRotates && n > 1 && n <= organizationMetricsCap {
-					if got := f.sent(api.EndpointServiceMetrics); got > 0 {
+					if got := f.sent(ServicePage); got > 0 {
 						t.Errorf("%d services were asked for what the organization's answer holds", got)
 					}
 				}
@@ -100,14 +98,14 @@ func TestPlannerFirstRequests(t *testing.T) {
 	f.run(8 * time.Second)
 	var got []string
 	for _, r := range f.requests {
-		got = append(got, fmt.Sprintf("%s %s %s", r.At.Sub(f.start), r.Endpoint, r.Service))
+		got = append(got, fmt.Sprintf("%s %s %s", r.At.Sub(f.start), r.Call, r.Service))
 	}
 	want := []string{
-		"0s services ",
-		"1.25s organization_metrics ",
-		"2.5s service_metrics service-00102", // running first, as soon as it is known that it is not covered
-		"3.75s service_metrics service-00101",
-		"5s service_metrics service-00100",
+		"0s list ",
+		"1.25s organization page ",
+		"2.5s service page service-00102", // running first, as soon as it is known that it is not covered
+		"3.75s service page service-00101",
+		"5s service page service-00100",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("requests:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -120,7 +118,7 @@ func TestPlannerGrowsAndShrinks(t *testing.T) {
 		t.Run(string(form), func(t *testing.T) {
 			f := newFleet(t, form, 95, planConfig())
 			f.run(10 * time.Minute)
-			if got := f.sent(api.EndpointServiceMetrics); got != 0 {
+			if got := f.sent(ServicePage); got != 0 {
 				t.Errorf("%d single requests below the cap", got)
 			}
 			old := slices.Clone(f.ids)
@@ -143,13 +141,13 @@ func TestPlannerGrowsAndShrinks(t *testing.T) {
 
 			f.resize(80)
 			f.run(3 * time.Minute)
-			before := f.sent(api.EndpointServiceMetrics)
+			before := f.sent(ServicePage)
 			f.run(20 * time.Minute)
 			sum = f.planner.Summary()
 			if sum.Uncovered != 0 || sum.OrganizationCall != CallRegularly || len(f.planner.services) != 80 {
 				t.Errorf("plan after shrinking: %+v", sum)
 			}
-			if got := f.sent(api.EndpointServiceMetrics) - before; got != 0 {
+			if got := f.sent(ServicePage) - before; got != 0 {
 				t.Errorf("%d single requests after shrinking", got)
 			}
 			if longest, _ := f.gaps(f.ids, 30*time.Minute); longest > 4*time.Minute {

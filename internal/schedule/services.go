@@ -4,15 +4,12 @@ import (
 	"cmp"
 	"math"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // service is what the planner holds of a service.
 type service struct {
 	id       string
-	activity inventory.Activity
+	activity Activity
 	arrival  uint64 // decides among equals
 
 	askedAt  time.Time // latest request was made
@@ -29,16 +26,16 @@ type service struct {
 }
 
 func (p *Planner) uncovered() int {
-	return p.count[inventory.Running] + p.count[inventory.Changing] + p.count[inventory.Stopped]
+	return p.count[Running] + p.count[Changing] + p.count[Stopped]
 }
 
 // periods returns how many planned periods may pass between two requests for a
 // service.
-func periods(a inventory.Activity) time.Duration {
+func periods(a Activity) time.Duration {
 	switch a {
-	case inventory.Changing:
+	case Changing:
 		return 2
-	case inventory.Stopped:
+	case Stopped:
 		return 4
 	}
 	return 1
@@ -47,7 +44,7 @@ func periods(a inventory.Activity) time.Duration {
 // load returns how many requests uncovered services need in a period.
 func (p *Planner) load() float64 {
 	n := 0.0
-	for c := inventory.Running; c < inventory.NoMetrics; c++ {
+	for c := Running; c < NoMetrics; c++ {
 		n += float64(p.count[c]) / float64(periods(c))
 	}
 	return n
@@ -74,7 +71,7 @@ func (p *Planner) phased() bool {
 }
 
 // counted reports whether the service has to be asked by itself.
-func (p *Planner) counted(s *service) bool { return s.activity != inventory.NoMetrics && !p.covered(s) }
+func (p *Planner) counted(s *service) bool { return s.activity != NoMetrics && !p.covered(s) }
 
 // recount counts the services that have to be asked by themselves.
 func (p *Planner) recount() {
@@ -87,15 +84,15 @@ func (p *Planner) recount() {
 }
 
 func (p *Planner) nextService(slot time.Time) (Request, bool) {
-	r := Request{Endpoint: api.EndpointServiceMetrics}
+	r := Request{Call: ServicePage}
 	// What the first answer for the organization covers need not be asked for.
 	if p.callInterval() > 0 && p.pageAnsweredAt.IsZero() &&
-		(p.inFlight(api.EndpointOrganizationMetrics, "") || p.pageAskedAt.IsZero()) {
+		(p.inFlight(OrganizationPage, "") || p.pageAskedAt.IsZero()) {
 		return r, false
 	}
 	inFlight := 0
 	for other := range p.requests {
-		if other.Endpoint == r.Endpoint {
+		if other.Call == r.Call {
 			inFlight++
 		}
 	}
@@ -113,12 +110,12 @@ func (p *Planner) nextService(slot time.Time) (Request, bool) {
 		switch {
 		case !p.counted(s):
 		case s.retryAt.After(slot):
-			if (failed == nil || cmp.Or(s.retryAt.Compare(failed.retryAt), cmp.Compare(s.arrival, failed.arrival)) < 0) && !p.inFlight(r.Endpoint, s.id) {
+			if (failed == nil || cmp.Or(s.retryAt.Compare(failed.retryAt), cmp.Compare(s.arrival, failed.arrival)) < 0) && !p.inFlight(r.Call, s.id) {
 				failed = s
 			}
 		default:
 			w := wait(s)
-			if (best == nil || w < least || w == least && p.before(s, best)) && !p.inFlight(r.Endpoint, s.id) {
+			if (best == nil || w < least || w == least && p.before(s, best)) && !p.inFlight(r.Call, s.id) {
 				best, least = s, w
 			}
 		}
@@ -167,7 +164,7 @@ func (p *Planner) byPhase(slot time.Time) func(*service) float64 {
 		switch {
 		case s.last.IsZero():
 			return 0
-		case s.phase == nil || s.activity == inventory.Stopped:
+		case s.phase == nil || s.activity == Stopped:
 			return float64(max(s.last.Add(period*periods(s.activity)).Sub(slot), 0))
 		}
 		return float64(max(s.phase.Next().Sub(slot), 0))
@@ -235,42 +232,4 @@ func (p *Planner) finishService(s *service, now time.Time, out Outcome) {
 	wait := max(p.cfg.MetricsInterval, p.period()/4)
 	most := max(probeInterval, 4*p.period())
 	s.retryAt = now.Add(min(wait<<min(s.failures-1, 16), most))
-}
-
-// detailRate returns how many requests per second are set aside for details.
-func (p *Planner) detailRate() float64 {
-	n := 0.0
-	for _, d := range p.cfg.Details {
-		n += float64(len(p.services)) / max(d.Interval, time.Second).Seconds()
-	}
-	return min(n, 0.1/p.cfg.Spacing.Seconds())
-}
-
-func (p *Planner) nextDetail(time.Time) (r Request, ok bool) {
-	var best *service
-	var due time.Time
-	for _, s := range p.list {
-		for i, at := range s.detailsDue {
-			sooner := best == nil || at.Before(due) || at.Equal(due) && s.arrival < best.arrival
-			if endpoint := p.cfg.Details[i].Endpoint; sooner && s.activity != inventory.NoMetrics && !p.inFlight(endpoint, s.id) {
-				best, due, r = s, at, Request{Endpoint: endpoint, Service: s.id}
-			}
-		}
-	}
-	if r.At = p.detailAskedAt.Add(10 * p.cfg.Spacing); due.After(r.At) {
-		r.At = due
-	}
-	return r, best != nil
-}
-
-func (p *Planner) finishDetail(s *service, endpoint api.Endpoint, now time.Time, out Outcome) {
-	for i, d := range p.cfg.Details {
-		wait := d.Interval
-		if out.Result != ResultOK {
-			wait = min(wait, probeInterval)
-		}
-		if d.Endpoint == endpoint {
-			s.detailsDue[i] = now.Add(wait)
-		}
-	}
 }

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 )
 
 func TestPlannerStates(t *testing.T) {
@@ -98,27 +96,30 @@ func TestPlannerSlowUpstream(t *testing.T) {
 	if longest, _ := f.gaps(f.ids, 20*time.Minute); longest > sum.Period*6/5 {
 		t.Errorf("a service was without new data for %s, the period is %s", longest, sum.Period)
 	}
-	if got := f.longest(api.EndpointServices, 0); got > 90*time.Second {
+	if got := f.longest(List, 0); got > 90*time.Second {
 		t.Errorf("%s between two lists", got)
 	}
 }
 
 func TestPlannerDetails(t *testing.T) {
 	cfg := planConfig()
-	cfg.Details = []Detail{{api.EndpointService, 6 * time.Hour}, {api.EndpointServiceConfig, time.Hour}}
+	cfg.Details = []Detail{{"hostname", 6 * time.Hour, false}, {"settings", time.Hour, false}, {"quotas", time.Hour, true}}
 	f := newFleet(t, capRejects, 130, cfg)
 	f.states[f.ids[7]] = "creating"
-	refused := f.ids[9]
+	refused, failing := f.ids[9], f.ids[10]
 	f.fail = func(r Request) (Result, bool) {
-		return ResultRefused, r.Endpoint == api.EndpointService && r.Service == refused
+		if r.Service == failing {
+			return ResultFailed, r.Call == "hostname"
+		}
+		return ResultRefused, r.Call == "settings" && r.Service == refused
 	}
 	f.run(4 * time.Hour)
-	counts := map[string]map[api.Endpoint]int{}
+	counts := map[string]map[Call]int{}
 	for _, r := range f.requests {
 		if counts[r.Service] == nil {
-			counts[r.Service] = map[api.Endpoint]int{}
+			counts[r.Service] = map[Call]int{}
 		}
-		counts[r.Service][r.Endpoint]++
+		counts[r.Service][r.Call]++
 	}
 	for i, id := range f.ids {
 		got := counts[id]
@@ -127,19 +128,47 @@ func TestPlannerDetails(t *testing.T) {
 			if len(got) != 0 {
 				t.Errorf("%s is being created and was asked: %v", id, got)
 			}
+		case id == failing:
+			if n := got["hostname"]; n < 10 || n > 24 {
+				t.Errorf("a detail that fails was asked for %d times", n)
+			}
 		case id == refused:
-			if n := got[api.EndpointService]; n < 10 || n > 24 {
+			if n := got["settings"]; n != 1 {
 				t.Errorf("a refused detail was asked for %d times", n)
 			}
-		case got[api.EndpointService] != 1 || got[api.EndpointServiceConfig] < 3 || got[api.EndpointServiceConfig] > 4:
+		case got["hostname"] != 1 || got["settings"] < 3 || got["settings"] > 4:
 			t.Errorf("%s: %v", id, got)
 		}
 	}
-	if longest, _ := f.gaps(f.ids[10:], time.Hour); longest > f.planner.Summary().Period*6/5 {
+	if got := counts[""]["quotas"]; got < 3 || got > 4 {
+		t.Errorf("a detail of the organization was asked for %d times", got)
+	}
+	if longest, _ := f.gaps(f.ids[11:], time.Hour); longest > f.planner.Summary().Period*6/5 {
 		t.Errorf("details kept metrics waiting for %s", longest)
 	}
 	if got := f.refusals(); got != 0 {
 		t.Errorf("upstream refused %d requests", got)
+	}
+}
+
+// A reload that does not change what is wanted asks for nothing again.
+func TestReconfigureKeepsDetails(t *testing.T) {
+	cfg := planConfig()
+	cfg.Details = []Detail{{"settings", time.Hour, false}, {"quotas", time.Hour, true}}
+	f := newFleet(t, capRejects, 3, cfg)
+	f.run(10 * time.Minute)
+	before := f.sent("settings") + f.sent("quotas")
+	cfg.InventoryInterval *= 2
+	f.planner.Reconfigure(cfg)
+	f.run(10 * time.Minute)
+	if after := f.sent("settings") + f.sent("quotas"); before != 4 || after != before {
+		t.Errorf("%d requests for details before, %d after", before, after)
+	}
+	cfg.Details = cfg.Details[:1]
+	f.planner.Reconfigure(cfg)
+	f.run(10 * time.Minute)
+	if got := f.sent("settings"); got != 6 {
+		t.Errorf("%d requests for settings after others are wanted no more", got)
 	}
 }
 

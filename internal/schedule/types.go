@@ -2,14 +2,11 @@ package schedule
 
 import (
 	"time"
-
-	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
-	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // Config configures a [Planner].
 type Config struct {
-	Spacing           time.Duration // least time between two requests, see [api.Budget.Spacing]
+	Spacing           time.Duration // least time between two requests
 	MetricsInterval   time.Duration // between polls of the same metrics; the least refresh period
 	InventoryInterval time.Duration // between polls of the list
 
@@ -22,24 +19,49 @@ type Config struct {
 	Details []Detail
 }
 
-// Detail is a call that is made for each service once per interval and may take its
-// time: all details together get at most a tenth of the budget.
+// Call is what a request asks for.
+type Call string
+
+// The calls for the list and for metrics. Any other is that of a [Detail].
+const (
+	List             Call = "list"
+	OrganizationPage Call = "organization page"
+	ServicePage      Call = "service page"
+)
+
+// Detail is a call that is made once per interval, for each service or once for the
+// organization, and may take its time: all details together get at most a tenth of the
+// budget.
 type Detail struct {
-	Endpoint api.Endpoint
-	Interval time.Duration
+	Call         Call
+	Interval     time.Duration
+	Organization bool
 }
+
+// Activity says what can be expected of a service's metrics.
+type Activity int
+
+// The activities, those whose metrics are worth most first.
+const (
+	Running   Activity = iota
+	Changing           // may be running, is about to run, or in a state not known here
+	Stopped            // answers the same until somebody starts it
+	NoMetrics          // being created or deleted
+
+	activities // how many there are
+)
 
 // Service is what the planner needs to know of a service.
 type Service struct {
 	ID       string
-	Activity inventory.Activity
+	Activity Activity
 }
 
 // Request is a planned request to upstream.
 type Request struct {
-	Endpoint api.Endpoint
-	Service  string    // "" for those about the organization
-	At       time.Time // when to make it; not before
+	Call    Call
+	Service string    // "" for those about the organization
+	At      time.Time // when to make it; not before
 }
 
 // Result is how a request ended, as far as planning is concerned.
@@ -51,8 +73,7 @@ const (
 	// ResultFailed says nothing about what was asked for: upstream, the way to it,
 	// the key or the budget may be the reason.
 	ResultFailed
-	// ResultRefused means that upstream understood and will not answer: a status of
-	// 4xx except 401, 403, 408 and 429.
+	// ResultRefused means that upstream understood and will not answer.
 	ResultRefused
 )
 
