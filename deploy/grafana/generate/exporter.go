@@ -122,6 +122,12 @@ func exporterHealth() dashboard {
 		timeseries("Page size", "bytes", "Size of the page of metrics, uncompressed.", query{by("page_bytes"), who}).fromZero(),
 		timeseries("Series dropped", "cps", "Series left out per second: duplicates, those that rules drop, those with a name of the exporter's own, invalid ones.",
 			query{orNone(each("series_dropped_total", ", reason")), "{{instance}} {{reason}}"}),
+		timeseries("Unknown types, partial discovery", "cps", "Metric families per second whose type is not known and is downgraded; responses of service discovery per second that lack an organization, since its key is refused; panics per second, each of them a bug.",
+			query{each("families_downgraded_total", ""), "types " + who},
+			query{`sum by (instance) (rate(clickhouse_postgres_exporter_discovery_partial_total{instance=~"$instance"}[$__rate_interval]))`, "discovery {{instance}}"},
+			query{`sum by (instance) (rate({__name__=~"clickhouse_postgres_exporter_(http_)?panics_total", instance=~"$instance"}[$__rate_interval]))`, "panics {{instance}}"}),
+		timeseries("Organizations not found", "none", "Organizations of which nothing is exported, since their API keys have not told their ids yet.",
+			query{`max by (instance) (clickhouse_postgres_exporter_undiscovered_organizations{instance=~"$instance"})`, "{{instance}}"}),
 		timeseries("Age of the configuration", "s", "How long ago each exporter last took over a configuration.",
 			query{`time() - max by (instance) (clickhouse_postgres_exporter_config_last_reload_success_timestamp_seconds{instance=~"$instance"})`, "{{instance}}"}),
 	)

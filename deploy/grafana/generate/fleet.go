@@ -181,7 +181,7 @@ func fleet() dashboard {
 }
 
 // unknownMaximum tells why panels on max_connections may lack services.
-const unknownMaximum = "The maximum is known with the exporter's --collector.settings of services that set max_connections, and with --settings.assume of all others."
+const unknownMaximum = "The maximum is known with the exporter's --collector.settings, of services that set max_connections, and of all others with --settings.assume besides."
 
 // quotaUsed is how many percent of its quota of services an organization has used.
 func quotaUsed() string {

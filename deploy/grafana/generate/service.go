@@ -112,7 +112,7 @@ func service() dashboard {
 			query{of(lastBackup()), ""}).size(4, 4),
 		stat("Backups kept", "none", "Base backups that upstream still has.", thresholds(),
 			query{of(gauge("clickhouse_postgres_service_retained_backups")), ""}).size(4, 4),
-		stat("Restore from", "dateTimeFromNow", "The earliest moment that can be restored, where upstream tells it.", thresholds(),
+		stat("Restore from", "dateTimeFromNow", "The earliest moment that can be restored, where upstream tells it. Needs host names, which --enrich.labels=hostname or --collector.settings read.", thresholds(),
 			query{of("1000 * " + gauge("clickhouse_postgres_service_earliest_restore_timestamp_seconds")), ""}).size(4, 4),
 		timeseries("Age of the last backup", "s", "It falls to zero with each backup, once a day.",
 			query{of(lastBackup()), "age"}).lined(thresholds(26*3600, "orange")).size(12, 4),
