@@ -1,12 +1,8 @@
 package e2e
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -113,7 +109,7 @@ func fill(expr string, values map[string]string) string {
 		case "top":
 			return "50"
 		case "tag":
-			return "tag_team"
+			return "team"
 		}
 		return ".*"
 	})
@@ -134,6 +130,24 @@ func (s *server) queryAt(t *testing.T, expr string, at time.Time) promql.Vector 
 	return slices.Clone(v)
 }
 
+// awaitCollectors returns once the collectors that read services one by one have come
+// to some service, at each exporter.
+func (s *server) awaitCollectors(t *testing.T, exporters int) {
+	t.Helper()
+	for _, name := range []string{
+		"clickhouse_postgres_service_setting", "clickhouse_postgres_service_last_backup_timestamp_seconds",
+		"clickhouse_postgres_service_earliest_restore_timestamp_seconds", "clickhouse_postgres_organization_quota_usage",
+		"clickhouse_postgres_exporter_collector_success",
+	} {
+		expr := "count(count by (job) (" + name + ")) == " + fmt.Sprint(exporters)
+		for deadline := time.Now().Add(time.Minute); len(s.query(t, expr)) == 0; <-time.After(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no %s; log:\n%s", name, s.log.tail(2000))
+			}
+		}
+	}
+}
+
 // settled returns a moment at which that many targets were up. What a query
 // yields for it does not change any more, however slow the machine is and
 // whatever scrape fails afterwards.
@@ -148,32 +162,4 @@ func (s *server) settled(t *testing.T, targets int) time.Time {
 	}
 	t.Fatalf("want %d targets that are up, there are: %v\n%s", targets, s.query(t, "up"), s.log.tail(4000))
 	return time.Time{}
-}
-
-// settings serves what the exporter's optional collector of settings would,
-// for the services of an exporter's page.
-func settings(t *testing.T, exporter string) (target string) {
-	t.Helper()
-	line := regexp.MustCompile(`(?m)^PostgresServer_CPUCores\{(.*)\} `)
-	var page bytes.Buffer
-	for deadline := time.Now().Add(time.Minute); page.Len() == 0 && time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
-		r, err := http.Get("http://" + exporter + "/metrics")
-		if err != nil {
-			t.Fatal(err)
-		}
-		body, err := io.ReadAll(r.Body)
-		r.Body.Close()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range line.FindAllSubmatch(body, -1) {
-			fmt.Fprintf(&page, "clickhouse_postgres_service_setting{%s,name=\"max_connections\"} 500\n", m[1])
-		}
-	}
-	ts := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
-		_, _ = w.Write(page.Bytes())
-	}))
-	t.Cleanup(ts.Close)
-	return strings.TrimPrefix(ts.URL, "http://")
 }

@@ -51,13 +51,11 @@ func TestDashboardsShowARunningExporter(t *testing.T) {
 			sim, environment := demoFleet(t)
 			var jobs []job
 			for i := range c.exporters {
-				e := startExporter(t, environment, append(slices.Clone(quick), c.flags...)...)
-				if i == 0 {
-					jobs = append(jobs, job{name: "settings", target: settings(t, e.address), settings: "honor_labels: true"})
-				}
+				e := startExporter(t, environment, append(slices.Clone(everything), c.flags...)...)
 				jobs = append(jobs, job{name: fmt.Sprintf("exporter-%d", i), target: e.address, settings: c.scrape})
 			}
 			p := startServer(t, jobs...)
+			p.awaitCollectors(t, c.exporters)
 			at := p.settled(t, len(jobs))
 
 			var service simulator.Service
@@ -211,6 +209,10 @@ func newSynthetic(t *testing.T, c synthetic) *storedFleet {
 				job += instance
 			}
 			scraped := []string{"instance", instance, "job", job}
+			for metric, v := range map[string]float64{"limit": 20, "usage": 5} {
+				add(at, v, "clickhouse_postgres_organization_quota_"+metric,
+					append([]string{"clickhouse_org", "org", "quota", "postgres-services-per-organization"}, scraped...)...)
+			}
 			for id := range 5 {
 				name := fmt.Sprintf("name-%d", id)
 				if c.oneName {
@@ -231,18 +233,15 @@ func newSynthetic(t *testing.T, c synthetic) *storedFleet {
 				}
 				add(at, 1, "clickhouse_postgres_service_info", with("postgres_region", region, "postgres_size", size,
 					"postgres_provider", "aws", "postgres_version", "18", "postgres_ha_type", "none", "postgres_is_primary", "true")...)
-				for _, st := range []string{"running", "stopped", "unavailable"} {
-					v := 0.0
-					if st == state {
-						v = 1
-					}
-					add(at, v, "clickhouse_postgres_service_state", with("state", st)...)
-				}
+				add(at, 1, "clickhouse_postgres_service_state", with("state", state)...)
 				if id > 0 { // a service without tags has no such series
-					add(at, 1, "clickhouse_postgres_service_tags_info", with("tag_team", fmt.Sprintf("team-%d", id%2))...)
+					add(at, 1, "clickhouse_postgres_service_tag", with("key", "team", "value", fmt.Sprintf("team-%d", id%2))...)
 				}
 				add(at, 1.7e9, "clickhouse_postgres_service_created_timestamp_seconds", who...)
 				add(at, 1e11, "clickhouse_postgres_service_storage_size_bytes", who...)
+				add(at, float64(at.Unix()-3600), "clickhouse_postgres_service_last_backup_timestamp_seconds", who...)
+				add(at, float64(at.Unix()-7*86400), "clickhouse_postgres_service_earliest_restore_timestamp_seconds", who...)
+				add(at, 7, "clickhouse_postgres_service_retained_backups", who...)
 				add(at, 1, "clickhouse_postgres_service_up", who...)
 				add(at, float64(at.Unix()-20), "clickhouse_postgres_service_metrics_last_success_timestamp_seconds", who...)
 				add(at, float64(at.Unix()-40), "clickhouse_postgres_service_metrics_last_change_timestamp_seconds", who...)

@@ -41,6 +41,9 @@ var quick = []string{
 	"--metrics.interval=1s", "--inventory.interval=1s", "--metrics.max-age=30s",
 }
 
+// everything are these, and all collectors with what they need.
+var everything = append(slices.Clone(quick), "--collector.settings", "--settings.assume=max_connections=500")
+
 // formats are the scrape jobs of one target, one for each format that
 // Prometheus can be told to insist on, and what it asks for by itself.
 func formats(target string) []job {

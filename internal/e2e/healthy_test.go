@@ -19,12 +19,13 @@ import (
 
 // setup is a way to run exporters and to scrape them.
 type setup struct {
-	services  int                          // 12 unless given
-	exporters map[string]map[string]string // flags by address; one with the defaults unless given
-	config    string                       // Prometheus's
-	copies    int                          // of each series of a service that are stored; one unless given
-	minutes   int                          // 20 unless given
-	notices   []string                     // alerts that are expected
+	services    int                          // 12 unless given
+	exporters   map[string]map[string]string // flags by address; one with the defaults unless given
+	config      string                       // Prometheus's
+	copies      int                          // of each series of a service that are stored; one unless given
+	minutes     int                          // 20 unless given
+	notices     []string                     // alerts that are expected
+	connections bool                         // max_connections is known
 }
 
 // setups are all that is documented: each sample, each example in the documentation,
@@ -57,6 +58,9 @@ func setups(t *testing.T) map[string]setup {
 		"exporter-b:9924": {"api.replicas": "2", "shard.count": "2", "shard.index": "1"},
 	}}
 	one := all["prometheus/prometheus.yml"].config
+	all["with settings"] = setup{config: one, connections: true, exporters: map[string]map[string]string{
+		"exporter:9924": {"collector.settings": "true", "settings.assume": "max_connections=500"},
+	}}
 	all["without exporter metrics"] = setup{config: strings.ReplaceAll(all["prometheus/prometheus-http-sd.yml"].config, "/metrics/exporter", "/nothing")}
 	all["700 services"] = setup{config: one, services: 700, minutes: 40, notices: []string{"ClickHousePostgresBudgetTooSmall"}}
 	all["700 services, each a target"] = setup{
@@ -114,6 +118,7 @@ func TestHealthyFleet(t *testing.T) {
 				if v := p.query(t, "PostgresServer_CPUCores"); len(v) != s.services*max(s.copies, 1) {
 					t.Errorf("%d services are stored, want %d", len(v), s.services)
 				}
+				p.checkRecords(t, s.services, s.connections)
 				p.checkCopies(t, `postgres_service!=""`, max(s.copies, 1))
 				p.checkCopies(t, `postgres_service=""`, max(len(s.exporters), 1))
 				for where, q := range queries {
@@ -125,6 +130,38 @@ func TestHealthyFleet(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// checkRecords fails the test unless each rule has recorded one series for each service,
+// that does not tell exporters apart.
+func (p *virtualPrometheus) checkRecords(t *testing.T, services int, connections bool) {
+	t.Helper()
+	for _, g := range p.rules.RuleGroups() {
+		for _, r := range g.Rules() {
+			if !strings.Contains(r.Name(), ":") {
+				continue
+			}
+			want := services
+			if r.Name() == "postgres_service:connections:percent" && !connections {
+				want = 0
+			}
+			count := make(map[string]int)
+			for _, s := range p.query(t, "last_over_time("+r.Name()+"[20m])") {
+				count[s.Metric.Get("postgres_service")]++
+				if s.Metric.Has("instance") || s.Metric.Has("job") {
+					t.Errorf("%s tells exporters apart: %s", r.Name(), s.Metric)
+				}
+			}
+			if len(count) != want {
+				t.Errorf("%s has %d services, want %d", r.Name(), len(count), want)
+			}
+			for id, n := range count {
+				if n != 1 {
+					t.Errorf("%s has %d series of service %s", r.Name(), n, id)
+				}
+			}
+		}
 	}
 }
 
