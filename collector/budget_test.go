@@ -34,6 +34,7 @@ func TestNeverTwoOfAKindInFlight(t *testing.T) {
 }
 
 func TestMoreServicesThanTheOrganizationPageHolds(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		mode simulator.CapMode
@@ -109,6 +110,7 @@ func TestRefreshPeriodLongerThanMaxAge(t *testing.T) {
 // What the organization's page covers is known only once it has been answered, and in
 // an outage the budget is not what is wrong.
 func TestNoWarningOfTheBudgetWithoutCause(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{Services: 240}, nil) // 140 of them by themselves
 		b.pass(20 * time.Minute)
@@ -164,6 +166,7 @@ func TestThePlanIsAlwaysExported(t *testing.T) {
 
 // A budget begins anew with each start, so that starts are where it is overrun.
 func TestADayOfRestartsWithinTheRateLimit(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, simulator.Config{
 			Services: 3, RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,

@@ -77,6 +77,7 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 // pages. Every service is on every page, none is refused anything, and data is as
 // young as the budget allows. Without the build tag slow, it is 20 minutes.
 func TestHour(t *testing.T) {
+	t.Parallel()
 	sizes := []int{99, 101, 300, 2000}
 	if raceEnabled || !long {
 		sizes = []int{101}
@@ -190,6 +191,7 @@ func hour(t *testing.T, services int, form string, mode simulator.CapMode) strin
 // Learning when upstream refreshes makes what is scraped younger, through the whole
 // chain, at no more requests.
 func TestHourOfADriftingPhase(t *testing.T) {
+	t.Parallel()
 	fewer := raceEnabled || !long
 	var phases []time.Duration // spread over the interval of plain polling, and over the minute
 	for i := range 6 {

@@ -17,6 +17,7 @@ import (
 // What was computed before may be used again; that it is changes no byte of any page,
 // whatever happens between.
 func TestNothingThatIsRememberedShows(t *testing.T) {
+	t.Parallel()
 	history := func(t *testing.T, noMemo bool) []string {
 		var pages []string
 		synctest.Test(t, func(t *testing.T) {

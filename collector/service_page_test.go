@@ -19,6 +19,7 @@ func oneByOne(services int) simulator.Config {
 
 // What is held must follow the fleet, whichever way it is read.
 func TestChurnOfServicesThatAreReadOneByOne(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, oneByOne(20), nil)
 		b.refreshed()

@@ -155,6 +155,7 @@ func TestSettingsAreOffByDefault(t *testing.T) {
 // Settings get what is left of a budget that metrics need all of, and get it: all
 // services have theirs in the end, and metrics hardly wait.
 func TestSettingsWithinTheBudget(t *testing.T) {
+	t.Parallel()
 	if raceEnabled {
 		t.Skip("too long under the race detector")
 	}

@@ -1,6 +1,6 @@
 package simulator
 
-// IsSetting says whether the API lets a parameter of Postgres be set.
+// IsSetting reports whether the API lets a parameter of Postgres be set.
 func IsSetting(name string) bool {
 	_, ok := settingOf(name)
 	return ok

@@ -118,10 +118,10 @@ func (s *Simulator) takeFault(c *call) *fault {
 	return nil
 }
 
-// silent says whether the client gets no answer at all.
+// silent reports whether the client gets no answer at all.
 func (f *fault) silent() bool { return f.Hang || f.Reset }
 
-// replaces says whether the request is not carried out.
+// replaces reports whether the request is not carried out.
 func (f *fault) replaces() bool { return f.silent() || f.Status != 0 || f.Redirect != "" }
 
 func (f *fault) replacement(c *call) (answer, error) {

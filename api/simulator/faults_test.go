@@ -167,7 +167,7 @@ func unzip(body []byte) (int64, error) {
 	return io.Copy(io.Discard, io.LimitReader(r, 256<<20))
 }
 
-// interleaved says whether the samples of a family are not together.
+// interleaved reports whether the samples of a family are not together.
 func interleaved(page []byte) bool {
 	seen, last := map[string]bool{}, ""
 	for line := range strings.SplitSeq(string(page), "\n") {
