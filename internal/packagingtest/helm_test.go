@@ -108,6 +108,7 @@ service: {labels: {team: network}, annotations: {example.com/owner: network}}
 extraEnvFrom: [{configMapRef: {name: proxy}}]
 lifecycle: {preStop: {sleep: {seconds: 5}}}
 updateStrategy: {type: Recreate}
+minReadySeconds: 30
 dnsPolicy: None
 dnsConfig: {nameservers: [192.0.2.53]}
 hostAliases: [{ip: 192.0.2.1, hostnames: [api.clickhouse.cloud]}]
@@ -261,7 +262,9 @@ func TestHelmRefuses(t *testing.T) {
 		{"more replicas than requests", `replicaCount: 9`, "9 pods share the 8 requests"},
 		{"more shards than requests", `shardCount: 9`, "9 pods share the 8 requests"},
 		{"more replicas than requests by a flag", `{replicaCount: 3, flags: {api.rate-use: 2}}`, "3 pods share the 2 requests"},
-		{"more replicas than requests by the file", `{replicaCount: 3, config: {rate_use: 2}}`, "3 pods share the 2 requests"},
+		{"more replicas than requests by the file", `{replicaCount: 3, config: {organizations: [{rate_use: 8}, {rate_use: 2}]}}`, "3 pods share the 2 requests"},
+		{"more use than the API allows", `flags: {api.rate-use: 16}`, "api.rate-use, which is 16, is more than api.rate-limit, which is 10"},
+		{"half a certificate", `web: {probeCert: tls.crt}`, "web.probeCert and web.probeKey"},
 		{"two configuration files", `{config: {services: {}}, existingConfigMap: mine}`, "config and existingConfigMap"},
 		{"a selector among the pods' labels", `podLabels: {app.kubernetes.io/name: mine}`, "app.kubernetes.io/name cannot be changed"},
 		{"a selector among all labels", `commonLabels: {app.kubernetes.io/instance: mine}`, "app.kubernetes.io/instance cannot be changed"},
