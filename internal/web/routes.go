@@ -28,7 +28,7 @@ func prefixed(prefix string, next http.Handler) http.Handler {
 	below := http.StripPrefix(prefix, next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch p := r.URL.Path; {
-		case p == healthyPath || p == readyPath:
+		case p == healthyPath || p == readyPath, p == "/" && r.Method == http.MethodOptions:
 			next.ServeHTTP(w, r)
 		case p == "/" || p == prefix:
 			http.Redirect(w, r, prefix+"/", http.StatusFound)

@@ -135,8 +135,10 @@ func TestRoutePrefix(t *testing.T) {
 	if a := do(t, http.MethodGet, url+"/postgres/x/sd", nil); !strings.Contains(string(a.body), `"__metrics_path__":"/postgres/x/v1/organizations/org/postgres/a/prometheus"`) {
 		t.Errorf("targets: %s", a.body)
 	}
-	if a := do(t, http.MethodOptions, url+"/postgres/x/metrics", nil); a.code != http.StatusNoContent {
-		t.Errorf("OPTIONS: %d", a.code)
+	for _, path := range []string{"/postgres/x/metrics", "/postgres/x/", "/"} {
+		if a := do(t, http.MethodOptions, url+path, nil); a.code != http.StatusNoContent {
+			t.Errorf("OPTIONS %s: %d", path, a.code)
+		}
 	}
 }
 
