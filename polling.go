@@ -64,7 +64,9 @@ func newPolling(c *config.Config, registry *prometheus.Registry, logger log.Logg
 	}
 	var reserved []string
 	if !c.DisableExporterMetrics {
-		reserved = collector.SampleNames(families)
+		for _, f := range families {
+			reserved = append(reserved, f.GetName())
+		}
 	}
 
 	organizations, err := p.load()
@@ -73,7 +75,7 @@ func newPolling(c *config.Config, registry *prometheus.Registry, logger log.Logg
 	}
 	p.collector, err = collector.New(collector.Options{
 		Organizations: organizations,
-		ReservedNames: reserved,
+		Reserved:      reserved,
 		Logger:        logger,
 	})
 	if err != nil {

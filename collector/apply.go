@@ -152,7 +152,7 @@ func (p *poller) takeOrganizations(r *response, now time.Time) {
 	p.observe(&p.state.discovery, now, err, api.EndpointOrganizations, "Organization found")
 	if err != nil {
 		p.state.discoverAt = now.Add(min(p.config.MetricsInterval, p.config.InventoryInterval))
-		p.firstOnce.Do(func() { close(p.first) })
+		p.tried()
 	}
 }
 

@@ -17,27 +17,22 @@ import (
 type Options struct {
 	Organizations []Organization
 	Logger        log.Logger // nil for none
-	// ReservedNames are names of the program's own series that upstream's must not
-	// have, besides those of the collector; see [SampleNames].
-	ReservedNames []string
+	// Reserved are families of the program's own, besides those of the collector, whose
+	// names upstream's series must not have.
+	Reserved []string
 	// NoMemo is for tests: nothing that was computed before is used again. It
 	// changes no byte of any page.
 	NoMemo bool
 
 	onResponse func(*poller, *response) // for tests: before a response is taken in
-	noJitter   bool                            // for tests that must come out alike each time
+	noJitter   bool                     // for tests that must come out alike each time
 }
 
 // Collector polls organizations and serves what they answered. Its methods are safe
 // for concurrent use.
 type Collector struct {
-	logger log.Logger
-	health *health
-	noMemo bool
-
-	onResponse func(*poller, *response)
-	noJitter   bool
-
+	options  Options
+	health   *health
 	reserved func(name string) bool // see reservedNames
 
 	pollers atomic.Pointer[[]*poller]
@@ -52,13 +47,10 @@ type Collector struct {
 
 // New returns a collector that has not polled anything yet.
 func New(o Options) (*Collector, error) {
-	c := &Collector{
-		logger: o.Logger, health: newHealth(), noMemo: o.NoMemo, onResponse: o.onResponse, noJitter: o.noJitter, memo: &memo{off: o.NoMemo},
+	if o.Logger == nil {
+		o.Logger = log.NewNopLogger()
 	}
-	if c.logger == nil {
-		c.logger = log.NewNopLogger()
-	}
-	c.reserved = reservedNames(o.ReservedNames)
+	c := &Collector{options: o, health: newHealth(), reserved: reservedNames(o.Reserved), memo: &memo{off: o.NoMemo}}
 	c.pollers.Store(&[]*poller{})
 	if err := c.Apply(o.Organizations); err != nil {
 		return nil, err

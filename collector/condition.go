@@ -22,21 +22,9 @@ type condition struct {
 	lastSuccess time.Time // zero if never
 }
 
-// What an attempt can make of a condition.
-const (
-	noChange     = "no change"
-	firstSuccess = "first success"
-	nowFailing   = "now failing" // or failing for another reason than before
-	recovered    = "recovered"
-)
-
-// observe takes in an attempt's end and returns the condition after it, what became of
-// the condition, and for how long the former one lasted.
-func (c condition) observe(now time.Time, err error) (next condition, event string, lasted time.Duration) {
-	next = condition{tried: true, err: err, since: c.since, lastSuccess: c.lastSuccess}
-	if c.tried {
-		lasted = age(now, c.since)
-	}
+// after returns the condition after an attempt.
+func (c condition) after(now time.Time, err error) condition {
+	next := condition{tried: true, err: err, since: c.since, lastSuccess: c.lastSuccess}
 	if err == nil {
 		next.lastSuccess = now
 	} else {
@@ -45,17 +33,7 @@ func (c condition) observe(now time.Time, err error) (next condition, event stri
 	if !c.tried || (err == nil) != (c.err == nil) {
 		next.since = now
 	}
-	switch {
-	case err != nil && (c.err == nil || next.reason != c.reason):
-		event = nowFailing
-	case err == nil && c.err != nil:
-		event = recovered
-	case err == nil && !c.tried:
-		event = firstSuccess
-	default:
-		event = noChange
-	}
-	return next, event, lasted
+	return next
 }
 
 // ok tells whether the latest attempt worked.
@@ -162,15 +140,15 @@ func (p *poller) observeEach(c *condition, of map[string]*service, failed func(*
 }
 
 func (p *poller) note(c *condition, now time.Time, err error, endpoint api.Endpoint, begun, trouble, relief string) {
-	next, event, lasted := c.observe(now, err)
-	*c = next
+	last := *c
+	*c = last.after(now, err)
 	switch {
-	case event == firstSuccess && begun != "":
+	case err != nil && (last.err == nil || last.reason != c.reason):
+		level.Warn(p.logger).Log("msg", trouble, "endpoint", endpoint, "reason", c.reason, "err", err)
+	case err == nil && last.err != nil:
+		level.Info(p.logger).Log("msg", relief, "endpoint", endpoint, "after", age(now, last.since).Round(time.Second))
+	case err == nil && !last.tried && begun != "":
 		level.Info(p.logger).Log("msg", begun, "endpoint", endpoint)
-	case event == nowFailing:
-		level.Warn(p.logger).Log("msg", trouble, "endpoint", endpoint, "reason", next.reason, "err", err)
-	case event == recovered:
-		level.Info(p.logger).Log("msg", relief, "endpoint", endpoint, "after", lasted.Round(time.Second))
 	}
 }
 

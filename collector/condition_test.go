@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-kit/log"
+
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/schedule"
@@ -14,33 +16,37 @@ import (
 func TestConditionChanges(t *testing.T) {
 	dns := &api.Error{Kind: api.KindDNS}
 	timeout := fmt.Errorf("wrapped: %w", &api.Error{Kind: api.KindTimeout})
+	const begun, trouble, relief = "begun", "trouble", "relief"
+	p, logs := &poller{}, &logs{}
+	p.logger = log.NewLogfmtLogger(logs)
 	var c condition
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i, step := range []struct {
-		err    error
-		want   string
-		lasted time.Duration
+		err  error
+		want []string // words of the line that is logged, if one is
 	}{
-		{dns, nowFailing, 0},
-		{&api.Error{Kind: api.KindDNS, Message: "another text"}, noChange, time.Minute},
-		{timeout, nowFailing, 2 * time.Minute},
-		{nil, recovered, 3 * time.Minute},
-		{nil, noChange, time.Minute},
-		{&exposition.ParseError{Line: 1}, nowFailing, 2 * time.Minute},
-		{nil, recovered, time.Minute},
+		{dns, []string{trouble, "reason=dns"}},
+		{&api.Error{Kind: api.KindDNS, Message: "another text"}, nil},
+		{timeout, []string{trouble, "reason=timeout"}},
+		{nil, []string{relief, "after=3m0s"}},
+		{nil, nil},
+		{&exposition.ParseError{Line: 1}, []string{trouble, "reason=parse"}},
+		{nil, []string{relief, "after=1m0s"}},
 	} {
-		next, got, lasted := c.observe(now, step.err)
-		if got != step.want || lasted != step.lasted {
-			t.Errorf("step %d: %v after %s, want %v after %s", i, got, lasted, step.want, step.lasted)
+		before := len(logs.lines())
+		p.note(&c, now, step.err, api.EndpointServices, begun, trouble, relief)
+		if lines := logs.lines(step.want...); len(logs.lines()) != before+min(len(step.want), 1) || len(lines) == 0 {
+			t.Errorf("step %d: %q, want a line with %q", i, logs.lines()[before:], step.want)
 		}
-		if next.ok() != (step.err == nil) {
-			t.Errorf("step %d: ok = %t", i, next.ok())
+		if c.ok() != (step.err == nil) {
+			t.Errorf("step %d: ok = %t", i, c.ok())
 		}
-		c = next
 		now = now.Add(time.Minute)
 	}
-	if _, first, _ := (condition{}).observe(now, nil); first != firstSuccess {
-		t.Errorf("first success: %v", first)
+	c = condition{}
+	p.note(&c, now, nil, api.EndpointServices, begun, trouble, relief)
+	if lines := logs.lines(begun); len(lines) != 1 {
+		t.Errorf("first success: %q", lines)
 	}
 }
 

@@ -24,8 +24,8 @@ const (
 type detail struct {
 	name         schedule.Call // of the collector whose call it is, or of what it is for
 	endpoint     api.Endpoint
-	interval     func(*Organization) time.Duration // 0 if nobody wants it
-	organization bool                              // once for all of it
+	wanted       func(*Organization) (wanted bool, interval time.Duration)
+	organization bool // once for all of it
 	fetch        func(ctx context.Context, c *api.Client, org, service string) (details, error)
 }
 
@@ -43,7 +43,7 @@ func allDetails() [numDetails]detail {
 	return [numDetails]detail{
 		settingsDetail: {
 			name: "settings", endpoint: api.EndpointServiceConfig,
-			interval: func(o *Organization) time.Duration { return when(o.CollectSettings, o.SettingsInterval) },
+			wanted: func(o *Organization) (bool, time.Duration) { return o.CollectSettings, o.SettingsInterval },
 			fetch: func(ctx context.Context, c *api.Client, org, service string) (details, error) {
 				config, err := c.ServiceConfig(ctx, org, service)
 				return details{settings: inventory.NumericSettings(config)}, err
@@ -51,7 +51,7 @@ func allDetails() [numDetails]detail {
 		},
 		hostnameDetail: {
 			name: "hostname", endpoint: api.EndpointService,
-			interval: func(o *Organization) time.Duration { return when(o.wantsHostnames(), hostnameInterval) },
+			wanted: func(o *Organization) (bool, time.Duration) { return o.wantsHostnames(), hostnameInterval },
 			fetch: func(ctx context.Context, c *api.Client, org, service string) (details, error) {
 				s, err := c.Service(ctx, org, service)
 				return details{hostname: s.Hostname, earliestRestore: s.EarliestRestoreTime}, err
@@ -59,7 +59,7 @@ func allDetails() [numDetails]detail {
 		},
 		backupsDetail: {
 			name: "backups", endpoint: api.EndpointBackups,
-			interval: func(o *Organization) time.Duration { return when(o.CollectBackups, backupsInterval) },
+			wanted: func(o *Organization) (bool, time.Duration) { return o.CollectBackups, backupsInterval },
 			fetch: func(ctx context.Context, c *api.Client, org, service string) (details, error) {
 				backups, err := c.Backups(ctx, org, service)
 				return details{backups: backups}, err
@@ -67,20 +67,13 @@ func allDetails() [numDetails]detail {
 		},
 		quotasDetail: {
 			name: "quotas", endpoint: api.EndpointQuotas, organization: true,
-			interval: func(o *Organization) time.Duration { return when(o.CollectQuotas, quotasInterval) },
+			wanted: func(o *Organization) (bool, time.Duration) { return o.CollectQuotas, quotasInterval },
 			fetch: func(ctx context.Context, c *api.Client, org, _ string) (details, error) {
 				quotas, err := c.Quotas(ctx, org)
 				return details{quotas: quotas}, err
 			},
 		},
 	}
-}
-
-func when(wanted bool, interval time.Duration) time.Duration {
-	if !wanted {
-		return 0
-	}
-	return interval
 }
 
 // details is what one call for a detail tells; what others tell is zero. Immutable.
@@ -108,7 +101,7 @@ func (s *service) detail(i int) *details {
 func (p *poller) planDetails() []schedule.Detail {
 	var planned []schedule.Detail
 	for i, d := range allDetails() {
-		if interval := d.interval(p.config); interval > 0 {
+		if wanted, interval := d.wanted(p.config); wanted {
 			planned = append(planned, schedule.Detail{Call: d.name, Interval: interval, Organization: d.organization})
 			continue
 		}

@@ -110,7 +110,7 @@ func hour(t *testing.T, services int, form string, mode simulator.CapMode) strin
 	b := newBench(t, simulator.Config{
 		Services: services, CapMode: mode, LogSize: 1,
 		RateLimit: simulator.DefaultRateLimit, RateWindow: simulator.DefaultRateWindow,
-	}, nil)
+	}, collectAll)
 	b.sim.SetFault(refreshStamps(b.sim))
 	b.pass(time.Minute)
 	planned := time.Duration(b.planned() * float64(time.Second))

@@ -25,7 +25,7 @@ func (p *poller) parse(parser *exposition.Parser, r *response) (*exposition.Page
 	if !whole {
 		return nil, &refusedError{"parse", "the metrics page ends in the middle of a line, so it may have been cut off; keeping the last good page"}
 	}
-	if p.c.noMemo {
+	if p.c.options.NoMemo {
 		parser.Forget()
 	}
 	parsed, err := parser.Parse(page.Body, page.ContentType)
@@ -58,7 +58,7 @@ func (p *poller) takePage(r *response, now time.Time, outcome *schedule.Outcome)
 		if st.organizationPage.err == nil {
 			level.Info(p.logger).Log("msg", "Upstream refuses the organization's metrics page; reading each service's page instead", "err", err)
 		}
-		st.organizationPage, _, _ = st.organizationPage.observe(now, err)
+		st.organizationPage = st.organizationPage.after(now, err)
 		return err
 	}
 	p.observe(&st.organizationPage, now, err, r.endpoint, "Metrics read")

@@ -32,10 +32,10 @@ type poller struct {
 	identity atomic.Pointer[api.Organization]
 	view     atomic.Pointer[organizationView]
 
-	first     chan struct{} // closed when the first refresh has ended
-	firstOnce sync.Once
-	reloads   chan func()
-	done      chan struct{} // closed when run has returned
+	first   chan struct{} // closed when the first refresh has ended
+	tried   func()        // closes it
+	reloads chan func()
+	done    chan struct{} // closed when run has returned
 
 	// For the collector, which guards them.
 	applied *Organization
@@ -66,7 +66,7 @@ func (p *poller) name() string { return cmp.Or(p.config.Name, p.identity.Load().
 
 // identify has logs say which organization it is, as far as that is known.
 func (p *poller) identify() {
-	p.logger = p.c.logger
+	p.logger = p.c.options.Logger
 	if id := p.id(); id != "" {
 		p.logger = log.With(p.logger, "org", id)
 	}
@@ -101,8 +101,9 @@ func (r *response) receivedAt(now time.Time) time.Time {
 func newPoller(c *Collector, config *Organization) *poller {
 	p := &poller{
 		c: c, first: make(chan struct{}), reloads: make(chan func()), done: make(chan struct{}),
-		memo: &memo{off: c.noMemo}, responses: make(chan response),
+		memo: &memo{off: c.options.NoMemo}, responses: make(chan response),
 	}
+	p.tried = sync.OnceFunc(func() { close(p.first) })
 	p.identity.Store(&api.Organization{ID: config.ID})
 	return p
 }
@@ -194,7 +195,7 @@ func (p *poller) plan() schedule.Config {
 // were started together do not ask together for ever. The metrics need none: they
 // are asked for when upstream is seen to renew them.
 func (p *poller) jittered(interval time.Duration) time.Duration {
-	if p.c.noJitter {
+	if p.c.options.noJitter {
 		return interval
 	}
 	return interval - interval/50 + rand.N(interval/25+1)
@@ -269,7 +270,9 @@ func (p *poller) abort() {
 // wrong, so that the organization starts over. It waits before it asks for anything,
 // since what led to the panic may well be there again.
 func (p *poller) recovered(v any, stack []byte) {
-	p.c.health.panics.WithLabelValues(p.id()).Inc()
+	if id := p.id(); id != "" {
+		p.c.health.panics.WithLabelValues(id).Inc()
+	}
 	if text := fmt.Sprint(v); text != p.panicked {
 		p.panicked = text
 		level.Error(p.logger).Log("msg", "Panic while processing a response; dropping the organization's data and reading it again. This is a bug, please report it",
@@ -355,8 +358,8 @@ func request(ctx context.Context, client *api.Client, org string, r schedule.Req
 
 // take takes in a response and publishes what came of it.
 func (p *poller) take(r *response, now time.Time) {
-	if p.c.onResponse != nil {
-		p.c.onResponse(p, r)
+	if p.c.options.onResponse != nil {
+		p.c.options.onResponse(p, r)
 	}
 	if r.request.Call == discovery {
 		p.takeOrganizations(r, now)

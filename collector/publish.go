@@ -26,7 +26,7 @@ func (p *poller) publish(now time.Time) {
 	p.observeBudget(plan)
 	p.view.Store(p.newView(now, plan))
 	if st.list.tried && (st.organizationPage.tried || st.servicePages.tried || st.noMetrics()) {
-		p.firstOnce.Do(func() { close(p.first) })
+		p.tried()
 	}
 }
 
@@ -105,7 +105,7 @@ func (p *poller) serviceView(s *service) *serviceView {
 		v.up = s.err == nil && (s.own || st.pageOK && st.page[s.id] != nil)
 	}
 	var last *serviceView
-	if view := p.view.Load(); view != nil && view.id == p.id() && !p.c.noMemo {
+	if view := p.view.Load(); view != nil && view.id == p.id() && !p.c.options.NoMemo {
 		last = view.service(s.id)
 	}
 	if p.config.CollectServiceHealth && s.id != "" {

@@ -116,7 +116,7 @@ type service struct {
 func (p *poller) service(id string) *service {
 	s := p.state.services[id]
 	if s == nil {
-		s = &service{id: id, memo: &memo{off: p.c.noMemo}}
+		s = &service{id: id, memo: &memo{off: p.c.options.NoMemo}}
 		p.state.services[id] = s
 	}
 	return s
@@ -138,7 +138,7 @@ func (p *poller) setMetrics(s *service, m *exposition.Metrics, at time.Time, own
 		s.changedAt = at
 		s.utilization = newUtilization(m, s.utilization)
 	}
-	if changed || p.c.noMemo {
+	if changed || p.c.options.NoMemo {
 		s.metrics = m
 	}
 	s.fetchedAt, s.own = at, own
@@ -174,7 +174,7 @@ func (p *poller) derive(s *service) {
 
 // last returns what was made the last time, if it may be used again.
 func (p *poller) last(b *exposition.Block) *exposition.Block {
-	if p.c.noMemo {
+	if p.c.options.NoMemo {
 		return nil
 	}
 	return b

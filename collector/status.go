@@ -185,7 +185,7 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 		}
 		status := s.status(now)
 		for i, d := range allDetails() {
-			if d.interval(v.config) > 0 && !d.organization {
+			if wanted, _ := d.wanted(v.config); wanted && !d.organization {
 				status.DetailsPending = status.DetailsPending || s.details[i] == nil
 				status.DetailsError = cmp.Or(status.DetailsError, s.detail(i).err)
 			}

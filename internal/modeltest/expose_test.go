@@ -37,7 +37,7 @@ func (e *expected) add(s series) {
 const own = "(own)"
 
 // ownNames are names, and beginnings of names, that upstream's families must not have.
-var ownNames = regexp.MustCompile("^clickhouse_postgres_(up|services|(service|organization|exporter)_.*)$")
+var ownNames = regexp.MustCompile("^clickhouse_postgres_(up|services?|organization|exporter)(_|$)")
 
 func reserved(name string) bool { return ownNames.MatchString(name) }
 
