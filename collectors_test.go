@@ -61,8 +61,8 @@ func TestSwitches(t *testing.T) {
 			"clickhouse_postgres_organization_info", "clickhouse_postgres_service_created_timestamp_seconds", "clickhouse_postgres_service_info",
 			"clickhouse_postgres_service_storage_size_bytes", "clickhouse_postgres_services",
 		},
-		"state": {"clickhouse_postgres_service_state"},
-		"tags":  {"clickhouse_postgres_service_tag"},
+		"state":   {"clickhouse_postgres_service_state"},
+		"tags":    {"clickhouse_postgres_service_tag"},
 		"backups": {"clickhouse_postgres_service_last_backup_timestamp_seconds", "clickhouse_postgres_service_retained_backups"},
 		"quotas":  {"clickhouse_postgres_organization_quota_limit", "clickhouse_postgres_organization_quota_usage"},
 		"service-health": {

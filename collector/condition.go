@@ -92,8 +92,8 @@ func (p *poller) result(call schedule.Call, err error) schedule.Result {
 	failed := !notOffered(err)
 	switch call {
 	case schedule.List, schedule.ServicePage, schedule.OrganizationPage:
-		forbidden := status(err) == http.StatusForbidden && !(call == schedule.OrganizationPage && p.state.list.ok())
-		failed = failed || forbidden || status(err) == http.StatusNotImplemented
+		allowed := call == schedule.OrganizationPage && p.state.list.ok()
+		failed = failed || status(err) == http.StatusForbidden && !allowed || status(err) == http.StatusNotImplemented
 	}
 	if failed {
 		return schedule.ResultFailed

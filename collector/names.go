@@ -15,13 +15,11 @@ const (
 // name: one of the program's own families, or one that begins like it, as that of its
 // samples does in some format. Besides the collector's those are families given.
 func reservedNames(families []string) func(name string) bool {
-	own := []string{
-		upName, strings.TrimSuffix(exporterPrefix, "_"),
-		"clickhouse_postgres_services", "clickhouse_postgres_service", "clickhouse_postgres_organization",
-	}
-	for _, name := range families {
+	own := append(slices.Clone(families), upName, "clickhouse_postgres_services", "clickhouse_postgres_service",
+		"clickhouse_postgres_organization", strings.TrimSuffix(exporterPrefix, "_"))
+	for i, name := range own {
 		// In OpenMetrics, a counter's family has the name without its suffix.
-		own = append(own, strings.TrimSuffix(name, "_total"))
+		own[i] = strings.TrimSuffix(name, "_total")
 	}
 	return func(name string) bool {
 		return slices.ContainsFunc(own, func(family string) bool {
