@@ -129,25 +129,25 @@ func (w *walk) outage() {
 	w.pass(30 * time.Second)
 }
 
-// expired checks that no data is left, except of stopped services: their values do not change until
-// they are started, so that they may be read more rarely, and served longer.
+// expired checks that no data is left, but of services that do not run: they may be read
+// more rarely, and are served for longer.
 func (w *walk) expired() {
-	var stopped []string
+	var idle []string
 	for _, s := range w.u.Services() {
-		if s.State == "stopped" {
-			stopped = append(stopped, s.ID)
+		if s.State != "running" {
+			idle = append(idle, s.ID)
 		}
 	}
 	left := len(slices.DeleteFunc(w.e.scrape().upstream(), func(s series) bool {
-		return slices.Contains(stopped, s.labels.Get("postgres_service"))
+		return slices.Contains(idle, s.labels.Get("postgres_service"))
 	}))
 	if left > 0 {
 		w.problem(time.Now(), "%d series after everything has expired", left)
 	}
 	if w.monitor != nil {
-		// A series that disappeared without being marked stale would be seen for five more minutes.
+		// What is merely gone, and not marked stale, would be seen for five minutes more.
 		found, err := w.monitor.query(fmt.Sprintf(`{__name__=~"Postgres.*",__name__!="PostgresServer_Stamped",postgres_service!~%q}`,
-			strings.Join(stopped, "|")), time.Now())
+			strings.Join(idle, "|")), time.Now())
 		if err != nil || len(found) > 0 {
 			w.problem(time.Now(), "Prometheus still sees %d series after everything has expired: %v", len(found), err)
 			left++
