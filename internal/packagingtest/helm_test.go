@@ -257,6 +257,7 @@ func TestHelmRefuses(t *testing.T) {
 		{"replicas of shards", `{replicaCount: 2, shardCount: 2}`, "cannot both be more than 1"},
 		{"two scrapes of the same", `{podMonitor: {enabled: true}, serviceMonitor: {enabled: true}}`, "only one of serviceMonitor"},
 		{"discovery of one of two replicas", `{replicaCount: 2, scrapeConfig: {enabled: true}}`, "scrapeConfig asks one exporter"},
+		{"one address of all shards", `{shardCount: 2, scrapeConfig: {enabled: true}, flags: {web.external-url: "http://x/"}}`, "web.external-url would be"},
 		{"an unknown flag", `flags: {bogus: 1}`, "the exporter has no flag --bogus"},
 		{"an unknown flag of the web server", `flags: {web.bogus: true}`, "the exporter has no flag --web.bogus"},
 		{"more replicas than requests", `replicaCount: 9`, "9 pods share the 8 requests"},
