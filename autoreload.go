@@ -64,7 +64,11 @@ func read(files []string) content {
 		if name == "" {
 			continue
 		}
-		data, err := os.ReadFile(name)
+		var data []byte
+		info, err := os.Stat(name)
+		if err == nil && info.Mode().IsRegular() { // opening a pipe would block
+			data, err = os.ReadFile(name)
+		}
 		if err != nil {
 			data = []byte(err.Error())
 		}

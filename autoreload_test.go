@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
@@ -113,4 +114,31 @@ func TestLifecycleSwitchedOff(t *testing.T) {
 	if code, body := do(t, client, http.MethodPost, e.url("/-/reload")); code != http.StatusForbidden || !strings.Contains(body, "--web.enable-lifecycle") {
 		t.Errorf("code %d, body %q", code, body)
 	}
+}
+
+// TestNamedPipe: neither a start nor a reload waits for somebody to write to a pipe.
+func TestNamedPipe(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yml")
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, env := upstream(t, simulator.Config{Services: 1, Seed: 1})
+	code, _, stderr := runCommand(t, env, "--config.file="+file)
+	if want := "configuration file " + file + " is not a regular file: check the path"; code != 1 || !strings.Contains(stderr, want) {
+		t.Errorf("start: exit %d, %s, want 1 and %q", code, stderr, want)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("{}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, env, append(fast, "--config.file="+file, "--config.auto-reload-interval=10ms")...)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e.stderr.await(regexp.MustCompile(`Reload failed.*is not a regular file`))
 }
