@@ -72,6 +72,7 @@ func newDemo(c *config.Config) (*demo, error) {
 		}
 	}
 	d := &demo{listener: l, simulator: s, polled: c.Organization.MetricsInterval}
+	c.Organization.Name = s.Config().OrganizationName
 	c.Organization.Simulate(d.url(), s.Config().OrganizationID, api.StaticCredentials(demoKeyID, demoKeySecret))
 	return d, nil
 }

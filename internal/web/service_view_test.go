@@ -1,7 +1,11 @@
 package web
 
 import (
+	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +120,30 @@ func TestDiskMarks(t *testing.T) {
 	s.DiskUsedRatio = nil
 	if got := diskClass(&s); got != "" {
 		t.Errorf("unknown: %q", got)
+	}
+}
+
+// TestMarksBeginWithAlerts compares with the rules of the alerts.
+func TestMarksBeginWithAlerts(t *testing.T) {
+	for name, want := range map[string]float64{"ClickHousePostgresDiskSpaceLow": diskWarning, "ClickHousePostgresCPUHigh": cpuWarning} {
+		found := false
+		for _, file := range []string{"disks.yml", "load.yml"} {
+			rules, err := os.ReadFile(filepath.Join("..", "..", "deploy", "prometheus", "rules", file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The threshold ends the expression.
+			alert := regexp.MustCompile(`(?s)- alert: ` + name + `\n +expr: .*? > ([0-9.]+)\n +(?:for|labels):`).FindSubmatch(rules)
+			if alert != nil {
+				found = true
+				if got := string(alert[1]); got != fmt.Sprint(100*want) {
+					t.Errorf("%s is above %s, the mark above %g", name, got, 100*want)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("no alert %s", name)
+		}
 	}
 }
 
