@@ -163,6 +163,9 @@ func (h *health) unsent(org string, endpoint api.Endpoint, err error) {
 
 // dropped counts what was left out of a page that was taken in.
 func (h *health) dropped(org string, d exposition.Drops) {
+	if org == "" {
+		return // nothing is exported of an organization before its id is known
+	}
 	for reason, n := range map[string]int{"duplicate": d.Duplicate, "rule": d.Rule, "reserved": d.Reserved, "invalid": d.Invalid} {
 		h.drops.WithLabelValues(org, reason).Add(float64(n))
 	}

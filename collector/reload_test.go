@@ -56,6 +56,9 @@ func TestDiscovery(t *testing.T) {
 			if o := b.c.Status().Organizations[0]; !strings.Contains(o.Error, "sees no organization") {
 				t.Errorf("status: %+v", o)
 			}
+			if _, err := b.c.Page("", ""); err != nil {
+				t.Error(err)
+			}
 			if found := ids(b.health(), "clickhouse_org="); len(found) != 0 {
 				t.Errorf("series of an organization without an id: %q", found)
 			}
