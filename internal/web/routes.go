@@ -72,8 +72,9 @@ func secure(next http.Handler) http.Handler {
 		setDefault(h, "X-Frame-Options", "deny")
 		setDefault(h, "Referrer-Policy", "no-referrer")
 		setDefault(h, "Content-Security-Policy", contentSecurityPolicy)
+		p := r.URL.EscapedPath()
 		// With a slash at its end, a path is left to the mux.
-		if p := r.URL.EscapedPath(); p != "/" && p != "*" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+		if clean := path.Clean(p); p != "*" && p != clean && (clean == "/" || p != clean+"/") {
 			respondText(w, http.StatusNotFound, "page not found")
 			return
 		}

@@ -53,6 +53,7 @@ func TestAnswers(t *testing.T) {
 		{name: "traversal", path: "/metrics/../../etc/passwd", code: 404, body: "page not found\n"},
 		{name: "escaped traversal", path: "/%2e%2e/%2e%2e/etc/passwd", code: 404},
 		{name: "doubled slash", path: "//metrics", code: 404, body: "page not found\n"},
+		{name: "two slashes", path: "//", code: 404, body: "page not found\n"},
 		{name: "profiling", path: "/debug/pprof/", code: 404},
 
 		{name: "outage, everything without exporter metrics", collector: outage, path: "/metrics", code: 503, body: "upstream refuses the key\n"},
