@@ -105,6 +105,7 @@ type ServiceStatus struct {
 	Hostname   string    `json:"hostname,omitempty"`
 	StorageGiB float64   `json:"storage_gib,omitempty"`
 	CreatedAt  time.Time `json:"created_at,omitzero"`
+	LastBackup time.Time `json:"last_backup,omitzero"`
 
 	Up             bool      `json:"up"`     // the latest request for its metrics brought them
 	Series         int       `json:"series"` // of upstream's that are served
@@ -219,6 +220,7 @@ func (s *serviceView) status(now time.Time) ServiceStatus {
 		o.Known = true
 		o.Provider, o.Region, o.Size, o.HAType = e.Provider, e.Region, e.Size, e.HAType
 		o.Version, o.State, o.Primary, o.Tags = e.PostgresVersion, e.State, e.IsPrimary, e.Tags
+		o.LastBackup = s.detail(backupsDetail).backups.Latest
 		o.Hostname, o.StorageGiB, o.CreatedAt = s.detail(hostnameDetail).hostname, e.StorageGiB, e.CreatedAt
 	}
 	if s.block != nil {

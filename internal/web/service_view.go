@@ -31,6 +31,7 @@ func newServiceView(r *row, several bool, now time.Time, history *History) *rowV
 	fact("Role", v.Role)
 	fact("High availability", s.HAType)
 	fact("Created", ago(s.CreatedAt))
+	fact("Last backup", ago(s.LastBackup))
 	if size := diskSize(s); size > 0 {
 		fact("Disk size", formatBytes(int64(size)))
 	}

@@ -17,6 +17,7 @@ import (
 func TestServiceView(t *testing.T) {
 	s := healthyService(80) // CPU 80 %, disk 40 %
 	s.Hostname, s.StorageGiB, s.Error = "db.example.com", 118, "get service metrics: API failed"
+	s.LastBackup = statusTime.Add(-5 * time.Hour)
 	for _, key := range []string{"a", "b", "c", "d"} {
 		s.Tags = append(s.Tags, api.Tag{Key: key, Value: "1"})
 	}
@@ -43,7 +44,7 @@ func TestServiceView(t *testing.T) {
 	text := words(section)
 	for _, want := range []string{
 		"All services", "service-80 running", s.ID, "Organization name of second", "Host name db.example.com", "Region aws eu-west-1",
-		"Size r6gd.medium", "Postgres version 18", "Role primary", "High availability sync", "Created 24 h ago",
+		"Size r6gd.medium", "Postgres version 18", "Role primary", "High availability sync", "Created 24 h ago", "Last backup 5 h ago",
 		"Disk size 118 GiB", "Disk space 66.1 GiB until read-only", "Data age 40 s", "Values changed 50 s ago", "Series 36",
 		"team=a keep a=1 b=1 c=1 d=1", "Last error: get service metrics: API failed", "CPU 80 %", "Connections 560", "Disk used 40 %", "last 20 s",
 	} {
@@ -178,7 +179,7 @@ func TestFullDisks(t *testing.T) {
 	o.Services[2].DiskUsedRatio, o.Services[2].DiskSizeBytes = &used[1], &size
 	base := serve(t, Options{Collector: statusOf(o)})
 	page, _ = open(t, base+"/")
-	if got := words(byID(t, page, "verdict")); !strings.HasPrefix(got, "2 problems ") {
+	if got := strings.ReplaceAll(words(byID(t, page, "verdict")), narrowSpace, " "); !strings.HasPrefix(got, "2 problems 4 services, 4 running 1 read-only 1 disk above 85 % ") {
 		t.Errorf("verdict %q", got)
 	}
 	for _, a := range find(byID(t, page, "problems"), "a") {

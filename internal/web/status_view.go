@@ -136,6 +136,7 @@ func (v *pageView) summarize(s *collector.Status) {
 		}
 	}
 	starting, services, running, pending, never, series, oldest := false, 0, 0, 0, 0, 0, 0.0
+	disks := map[string]int{} // by class
 	for i := range s.Organizations {
 		o := &s.Organizations[i]
 		starting = starting || !o.Inventory.Tried && o.Error == ""
@@ -145,6 +146,7 @@ func (v *pageView) summarize(s *collector.Status) {
 			if isPending(&o.Services[j]) {
 				pending++
 			}
+			disks[diskClass(&o.Services[j])]++
 		}
 		never += neverRead(o)
 		series += o.Series
@@ -168,6 +170,12 @@ func (v *pageView) summarize(s *collector.Status) {
 		v.Facts = append(v.Facts, plural(len(s.Organizations), "organization", "organizations"))
 	}
 	v.Facts = append(v.Facts, plural(services, "service", "services")+", "+formatInteger(running)+" running")
+	if n := disks["bad"]; n > 0 {
+		v.Facts = append(v.Facts, formatInteger(n)+" read-only")
+	}
+	if n := disks["warn"]; n > 0 {
+		v.Facts = append(v.Facts, plural(n, "disk", "disks")+" above "+formatPercent(diskWarning))
+	}
 	if series > 0 {
 		v.Facts = append(v.Facts, formatInteger(series)+" series", "oldest data "+formatAge(oldest))
 	}
@@ -255,6 +263,10 @@ func nextRequest(o *collector.OrganizationStatus, now time.Time) string {
 		what = "a service's metrics"
 	case api.EndpointService, api.EndpointServiceConfig:
 		what = "a service's details"
+	case api.EndpointBackups:
+		what = "a service's backups"
+	case api.EndpointQuotas:
+		what = "quotas"
 	}
 	if in := o.Next.At.Sub(now).Seconds(); in >= 1 {
 		return what + " in " + formatAge(in)
