@@ -16,7 +16,7 @@ import (
 func OpenProbes(server *http.Server, routePrefix string, c Collector) {
 	base := server.BaseContext
 	server.BaseContext = func(l net.Listener) context.Context {
-		server.Handler = openProbes(server.Handler, strings.TrimSuffix(routePrefix, "/"), c)
+		server.Handler = openProbes(server.Handler, routePrefix, c)
 		return base(l)
 	}
 }

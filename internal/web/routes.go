@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// ParseRoutePrefix parses the path below which all pages are served. "" is "".
+// ParseRoutePrefix parses the path below which all pages are served: "/" for none, ""
+// if it is not said.
 func ParseRoutePrefix(text string) (string, error) {
 	switch {
 	case text == "":
@@ -21,7 +22,6 @@ func ParseRoutePrefix(text string) (string, error) {
 // prefixed serves pages below a prefix, "" for none. The probes are served at their own
 // paths, too: who probes the process need not know how clients reach it.
 func prefixed(prefix string, next http.Handler) http.Handler {
-	prefix = strings.TrimSuffix(prefix, "/")
 	if prefix == "" {
 		return next
 	}

@@ -67,7 +67,8 @@ type Options struct {
 	// ExternalURL is where clients reach the exporter, for the addresses of targets
 	// in service discovery; see [ParseExternalURL]. Nil takes the Host of the request.
 	ExternalURL *url.URL
-	// RoutePrefix is the path below which all pages are served, see [ParseRoutePrefix].
+	// RoutePrefix is the path below which all pages are served, such as /exporter, ""
+	// for none.
 	RoutePrefix string
 	// Reload is called, never concurrently, for a POST or PUT to /-/reload. Nil refuses
 	// these.
@@ -142,7 +143,7 @@ func NewHandler(o Options) (http.Handler, error) {
 		mux.HandleFunc("GET /v1/organizations/{org}/postgres/{first}/{second}"+slash, pages.service)
 	}
 	mux.Handle("GET "+discoveryPath, &discovery{
-		collector: o.Collector, externalURL: o.ExternalURL, routePrefix: strings.TrimSuffix(o.RoutePrefix, "/"), metrics: o.Metrics, logger: o.Logger,
+		collector: o.Collector, externalURL: o.ExternalURL, routePrefix: o.RoutePrefix, metrics: o.Metrics, logger: o.Logger,
 	})
 	mux.HandleFunc("GET "+healthyPath, healthy)
 	mux.HandleFunc("GET "+readyPath, ready(o.Collector))
