@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"reflect"
@@ -14,7 +15,8 @@ import (
 )
 
 const (
-	hostnameInterval = 6 * time.Hour // a hostname stays
+	nameInterval     = 6 * time.Hour // names stay
+	hostnameInterval = 6 * time.Hour
 	backupsInterval  = time.Hour
 	quotasInterval   = time.Hour
 )
@@ -35,6 +37,7 @@ const (
 	hostnameDetail
 	backupsDetail
 	quotasDetail
+	nameDetail
 	numDetails
 )
 
@@ -73,6 +76,21 @@ func allDetails() [numDetails]detail {
 				return details{quotas: quotas}, err
 			},
 		},
+		nameDetail: {
+			name: "organization", endpoint: api.EndpointOrganizations, organization: true,
+			wanted: func(o *Organization) (bool, time.Duration) {
+				return o.CollectInventory && o.ID != "" && o.Name == "", nameInterval
+			},
+			fetch: func(ctx context.Context, c *api.Client, org, _ string) (details, error) {
+				list, err := c.Organizations(ctx)
+				for _, o := range list {
+					if inventory.CanonicalID(o.ID) == org {
+						return details{name: o.Name}, nil
+					}
+				}
+				return details{}, cmp.Or(err, error(&refusedError{"no_organization", "the API key does not see the organization"}))
+			},
+		},
 	}
 }
 
@@ -86,6 +104,7 @@ type details struct {
 	earliestRestore time.Time // zero where it is not told
 	backups         api.Backups
 	quotas          []api.Quota
+	name            string // of the organization
 }
 
 // detail returns what is known of a detail of the service.
@@ -160,6 +179,7 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 	case last != nil && reflect.DeepEqual(*last, next):
 		s.details[i] = last
 	case id == "":
+		p.identify()
 		p.setOrganization()
 	default:
 		p.derive(s)

@@ -115,7 +115,7 @@ func newBench(t *testing.T, cfg simulator.Config, edit func(*Options, *Organizat
 		t.Fatal(err)
 	}
 	options := Options{Logger: log.NewLogfmtLogger(b.logs)}
-	org := allOwn(Organization{ID: b.sim.Config().OrganizationID, API: upstream(t, b.sim), EnrichLabels: labels})
+	org := allOwn(Organization{Name: "bench", ID: b.sim.Config().OrganizationID, API: upstream(t, b.sim), EnrichLabels: labels})
 	if edit != nil {
 		edit(&options, &org)
 	}

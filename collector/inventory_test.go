@@ -208,7 +208,7 @@ func TestEmptyList(t *testing.T) {
 			b.refreshed()
 			before := identities(b.series())
 			fault := simulator.EmptyList()
-			fault.Count = 1
+			fault.Endpoints, fault.Count = []string{"services"}, 1
 			b.sim.SetFault(fault)
 			for range 20 {
 				b.pass(10 * time.Second)

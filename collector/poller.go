@@ -62,7 +62,13 @@ type poller struct {
 func (p *poller) id() string { return p.identity.Load().ID }
 
 // name returns what people call the organization, "" if that is not known.
-func (p *poller) name() string { return cmp.Or(p.config.Name, p.identity.Load().Name) }
+func (p *poller) name() string {
+	name := cmp.Or(p.config.Name, p.identity.Load().Name)
+	if name == "" && p.state != nil {
+		return p.state.whole.detail(nameDetail).name
+	}
+	return name
+}
 
 // identify has logs say which organization it is, as far as that is known.
 func (p *poller) identify() {

@@ -15,7 +15,7 @@ import (
 )
 
 func TestDiscovery(t *testing.T) {
-	without := func(_ *Options, org *Organization) { org.ID = "" }
+	without := func(_ *Options, org *Organization) { org.ID, org.Name = "", "" }
 	t.Run("one organization", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, simulator.Config{Services: 1}, without)
@@ -36,6 +36,26 @@ func TestDiscovery(t *testing.T) {
 			}
 			if lines := b.logs.lines("Inventory read", "org="+b.sim.Config().OrganizationID, "org_name=", name); len(lines) != 1 {
 				t.Errorf("log: %q", b.logs.lines())
+			}
+		})
+	})
+	t.Run("its name, where its id is given", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, simulator.Config{Services: 1}, func(_ *Options, org *Organization) { org.Name = "" })
+			b.refreshed()
+			if found := ids(b.series(), "clickhouse_postgres_organization_info"); len(found) != 0 {
+				t.Errorf("info before the name is known: %q", found)
+			}
+			b.pass(time.Hour)
+			name := b.sim.Config().OrganizationName
+			if info := ids(b.series(), "clickhouse_postgres_organization_info{", fmt.Sprintf("name=%q", name)); len(info) != 1 {
+				t.Errorf("info: %q", info)
+			}
+			if o := b.c.Status().Organizations[0]; o.Name != name {
+				t.Errorf("status: %+v", o)
+			}
+			if n := b.sim.Count("organizations", -1); n != 1 {
+				t.Errorf("%d requests for the name", n)
 			}
 		})
 	})

@@ -176,7 +176,7 @@ func TestEmptyList(t *testing.T) {
 	e := start(t, u, fast())
 	before := e.ready(u)
 	hiccup := simulator.EmptyList()
-	hiccup.Count = 1
+	hiccup.Endpoints, hiccup.Count = []string{"services"}, 1
 	u.SetFault(hiccup)
 	await(t, "a warning", func() bool { return len(e.log.lines("level=warn", "empty")) > 0 }, e.log.String)
 	listed := before.sum(listedName)

@@ -415,7 +415,7 @@ func TestTooManyRequests(t *testing.T) {
 			u.ResetRequests()
 			forever := strings.HasPrefix(tt.reset, "1")
 			f := simulator.TooManyRequests(tt.reset, tt.retryAfter)
-			f.Count = 3
+			f.Endpoints, f.Count = []string{services, organizationMetrics}, 3
 			u.SetFault(f)
 			u.refresh()
 			await(t, "a refusal", func() bool { return u.Count("", http.StatusTooManyRequests) > 0 }, e.log.String)
