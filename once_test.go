@@ -67,6 +67,17 @@ func TestOnceHasDetails(t *testing.T) {
 		}
 	}
 
+	const info, backup, quota = "clickhouse_postgres_organization_info", "clickhouse_postgres_service_last_backup_timestamp_seconds", "clickhouse_postgres_organization_quota_limit"
+	for args, want := range map[string][3]bool{
+		"": {true, false, false}, "--collector.backups": {true, true, false}, "--collector.quotas": {true, false, true},
+	} {
+		code, stdout, stderr := once(strings.Fields(args)...)
+		f := families(t, stdout)
+		if got := [3]bool{f[info] != nil, len(f[backup].GetMetric()) == 3, f[quota] != nil}; code != 0 || got != want {
+			t.Errorf("%q: exit code %d, stderr %q, info, backups and quotas %v", args, code, stderr, got)
+		}
+	}
+
 	s.SetFault(simulator.Fault{Endpoints: []string{"service_config"}, Status: http.StatusForbidden})
 	code, stdout, stderr = once("--collector.settings")
 	if code != 1 || stdout != "" || !strings.Contains(stderr, "API key not allowed to do this") {

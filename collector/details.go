@@ -115,6 +115,18 @@ func (s *service) detail(i int) *details {
 	return &details{}
 }
 
+// pending tells whether a detail is wanted that has not been asked for yet, and why the
+// latest attempt at one failed.
+func (s *service) pending(config *Organization, organization bool) (pending bool, err error) {
+	for i, d := range allDetails() {
+		if wanted, _ := d.wanted(config); wanted && d.organization == organization {
+			pending = pending || s.details[i] == nil
+			err = cmp.Or(err, s.detail(i).err)
+		}
+	}
+	return pending, err
+}
+
 // planDetails returns the details that the configuration wants, and drops what others
 // have brought.
 func (p *poller) planDetails() []schedule.Detail {

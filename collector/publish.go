@@ -78,7 +78,7 @@ func (p *poller) observeBudget(plan schedule.Summary) {
 // newView makes the view of the present state, using again what did not change.
 func (p *poller) newView(now time.Time, plan schedule.Summary) *organizationView {
 	st := p.state
-	v := &organizationView{poller: p, config: p.config, id: p.id(), name: p.name(), facts: st.facts, plan: plan, bytes: st.pageBytes}
+	v := &organizationView{poller: p, config: p.config, id: p.id(), name: p.name(), facts: st.facts, whole: *st.whole, plan: plan, bytes: st.pageBytes}
 	v.next, _ = st.planner.Next(now)
 	for _, s := range st.services {
 		v.bytes += s.pageBytes

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"cmp"
 	"time"
 
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
@@ -49,6 +48,8 @@ type OrganizationStatus struct {
 	MetricsLastSuccess time.Time       `json:"metrics_last_success,omitzero"` // from whichever endpoint
 	ServicesByState    map[string]int  `json:"services_by_state"`
 	Services           []ServiceStatus `json:"services"`
+
+	DetailsPending bool `json:"-"` // something is wanted of the organization and has not been asked for yet
 
 	// Names are what the user calls settings, for advice.
 	Names SettingNames `json:"-"`
@@ -180,17 +181,13 @@ func (v *organizationView) status(now time.Time) OrganizationStatus {
 			o.Error = err.Error()
 		}
 	}
+	o.DetailsPending, _ = v.whole.pending(v.config, true)
 	for _, s := range v.services {
 		if s.id == "" {
 			continue
 		}
 		status := s.status(now)
-		for i, d := range allDetails() {
-			if wanted, _ := d.wanted(v.config); wanted && !d.organization {
-				status.DetailsPending = status.DetailsPending || s.details[i] == nil
-				status.DetailsError = cmp.Or(status.DetailsError, s.detail(i).err)
-			}
-		}
+		status.DetailsPending, status.DetailsError = s.pending(v.config, false)
 		o.Services = append(o.Services, status)
 		if s.entry != nil {
 			o.ServicesByState[s.entry.State]++

@@ -24,6 +24,7 @@ type organizationView struct {
 	next     schedule.Request // zero if nothing is planned
 	bytes    int              // of the pages that are held
 	services []*serviceView   // see compareIDs; nil before the first list was tried
+	whole    service          // has details of the organization
 
 	// What follows from the services.
 	up      bool      // the latest calls for the list and for metrics worked

@@ -143,7 +143,9 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 	case !o.Up:
 		return "metrics", nil
 	case pending > 0:
-		return fmt.Sprintf("the settings or hostnames of %d services, each of which takes a request", pending), nil
+		return fmt.Sprintf("the backups, settings or hostnames of %d services, each of which takes a request", pending), nil
+	case o.DetailsPending:
+		return "the quotas or the name of the organization, each of which takes a request", nil
 	case failed > 0 && failed == running:
 		return "", failure
 	}

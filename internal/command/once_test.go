@@ -30,7 +30,7 @@ func TestIncomplete(t *testing.T) {
 		{"all is there", []collector.ServiceStatus{good, good}, "", nil},
 		{"no metrics yet", []collector.ServiceStatus{good, service(func(s *collector.ServiceStatus) { s.LastSuccess = time.Time{} })}, "the metrics of 1 services", nil},
 		{"no metrics to be had", []collector.ServiceStatus{good, service(func(s *collector.ServiceStatus) { s.LastSuccess, s.Error = time.Time{}, "no" })}, "", nil},
-		{"no settings yet", []collector.ServiceStatus{pending, good, pending}, "the settings or hostnames of 2 services, each of which takes a request", nil},
+		{"no settings yet", []collector.ServiceStatus{pending, good, pending}, "the backups, settings or hostnames of 2 services, each of which takes a request", nil},
 		{"no settings of a stopped one", []collector.ServiceStatus{good, {Known: true, State: "stopped", DetailsPending: true}}, "", nil},
 		{"settings of one refused", []collector.ServiceStatus{refused, good}, "", nil},
 		{"settings refused", []collector.ServiceStatus{refused, refused}, "", forbidden},
