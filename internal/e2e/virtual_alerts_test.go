@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,49 @@ func TestUnavailableTarget(t *testing.T) {
 		}
 		if got := p.firing(t, "ClickHousePostgresServiceMetricsStale", time.Minute); !slices.Equal(got, all[1:]) {
 			t.Errorf("said to be stale: %q, want %q", got, all[1:])
+		}
+		p.checkRules(t)
+	})
+}
+
+// Of backups that do not come any more, and of a quota that is used up, alerts tell what
+// the exporter reads about once an hour.
+func TestBackupsAndQuotas(t *testing.T) {
+	prepareResolver()
+	synctest.Test(t, func(t *testing.T) {
+		n := make(virtualNetwork)
+		sim := virtualUpstream(t, n, simulator.Config{Services: 3, ServicesQuota: 3})
+		virtualExporter(t, n, sim, nil, "exporter:9924")
+		slowly := strings.ReplaceAll(read(t, "deploy", "prometheus", "prometheus.yml"), "_interval: 30s", "_interval: 4m")
+		p := startVirtual(t, n, slowly)
+		pass(4 * time.Hour)
+		if got := p.firing(t, "ClickHousePostgresQuotaAlmostReached", 4*time.Minute); len(got) != 1 {
+			t.Errorf("%d quotas are said to be used up, want 1", len(got))
+		}
+		all := ids(sim)
+		sim.StopBackups(all[0])
+		pass(54 * time.Hour)
+		if got := p.firing(t, "ClickHousePostgresBackupTooOld", 50*time.Hour); !slices.Equal(got, all[:1]) {
+			t.Errorf("said to have no backup: %q, want %q", got, all[:1])
+		}
+		p.checkRules(t)
+	})
+}
+
+// An exporter whose key was refused from the beginning knows no organization to speak of,
+// but there is an alert.
+func TestKeyRefusedFromTheBeginning(t *testing.T) {
+	prepareResolver()
+	synctest.Test(t, func(t *testing.T) {
+		n := make(virtualNetwork)
+		sim := virtualUpstream(t, n, simulator.Config{Services: 3})
+		sim.SetFault(simulator.Fault{Status: http.StatusUnauthorized})
+		virtualExporter(t, n, sim, nil, "exporter:9924")
+		p := startVirtual(t, n, read(t, "deploy", "prometheus", "prometheus.yml"))
+		pass(20 * time.Minute)
+		alerts := p.alerts(t, time.Minute)
+		if len(alerts) != 1 || alerts[0].name != "ClickHousePostgresOrganizationUnknown" {
+			t.Errorf("alerts: %v", alerts)
 		}
 		p.checkRules(t)
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	httpconfig "github.com/prometheus/common/config"
+	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/rules"
@@ -150,6 +151,10 @@ type virtualPrometheus struct {
 func startVirtual(t *testing.T, n virtualNetwork, text string) *virtualPrometheus {
 	t.Helper()
 	s := startConfigured(t, text, httpconfig.WithDialContextFunc(n.dial))
+	cfg, err := promconfig.Load(text, s.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
 	files, err := filepath.Glob(deployed("rules", "*.yml"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("rules: %v, %v", files, err)
@@ -164,7 +169,7 @@ func startVirtual(t *testing.T, n virtualNetwork, text string) *virtualPrometheu
 		Registerer: prometheus.NewRegistry(),
 		Parser:     parser.NewParser(parser.Options{}),
 	})
-	if err := m.Update(30*time.Second, files, labels.EmptyLabels(), "", nil); err != nil {
+	if err := m.Update(time.Duration(cfg.GlobalConfig.EvaluationInterval), files, labels.EmptyLabels(), "", nil); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})

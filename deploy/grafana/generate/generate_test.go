@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -33,6 +36,28 @@ func TestDashboardsAreGenerated(t *testing.T) {
 		if _, ok := want[f.Name()]; !ok {
 			t.Errorf("%s is not generated", f.Name())
 		}
+	}
+}
+
+// The levels at which a disk becomes read-only are those of the rules.
+func TestReadOnlyLevels(t *testing.T) {
+	rules, err := os.ReadFile(filepath.Join("..", "..", "prometheus", "rules", "disks.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	level := regexp.MustCompile(`<= ([0-9e]+)\) \+ ([0-9e]+)|([0-9.]+) \* `)
+	levels := func(text string) (all [][]string) {
+		for _, m := range level.FindAllStringSubmatch(text, -1) {
+			if m[3] != "0" {
+				all = append(all, m[1:])
+			}
+		}
+		return all
+	}
+	_, rule, _ := strings.Cut(string(rules), "record: postgres_service:disk_until_read_only:bytes")
+	rule, _, _ = strings.Cut(rule, "- record:")
+	if got, want := levels(untilReadOnly("used")), levels(rule); !slices.EqualFunc(got, want, slices.Equal) || len(want) != 4 {
+		t.Errorf("dashboards have %q, rules %q", got, want)
 	}
 }
 
