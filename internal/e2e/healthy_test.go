@@ -62,9 +62,11 @@ func setups(t *testing.T) map[string]setup {
 		"exporter:9924": {"collector.settings": "true", "settings.assume": "max_connections=500"},
 	}}
 	all["without exporter metrics"] = setup{config: strings.ReplaceAll(all["prometheus/prometheus-http-sd.yml"].config, "/metrics/exporter", "/nothing")}
-	all["700 services"] = setup{config: one, services: 700, minutes: 40, notices: []string{"ClickHousePostgresBudgetTooSmall"}}
+	// Large enough for a period of a quarter of an hour, within which nothing changes.
+	slowly := strings.NewReplacer("_interval: 30s", "_interval: 1m")
+	all["700 services"] = setup{config: slowly.Replace(one), services: 700, minutes: 45, notices: []string{"ClickHousePostgresBudgetTooSmall"}}
 	all["700 services, each a target"] = setup{
-		config: all["prometheus/prometheus-http-sd.yml"].config, services: 700,
+		config: slowly.Replace(all["prometheus/prometheus-http-sd.yml"].config), services: 700, minutes: 45,
 		exporters: map[string]map[string]string{"exporter:9924": {"metrics.max-age": "20m"}}, // which accepts it
 	}
 	return all
@@ -147,7 +149,7 @@ func (p *virtualPrometheus) checkRecords(t *testing.T, services int, connections
 				want = 0
 			}
 			count := make(map[string]int)
-			for _, s := range p.query(t, "last_over_time("+r.Name()+"[20m])") {
+			for _, s := range p.query(t, "last_over_time("+r.Name()+"[30m])") {
 				count[s.Metric.Get("postgres_service")]++
 				if s.Metric.Has("instance") || s.Metric.Has("job") {
 					t.Errorf("%s tells exporters apart: %s", r.Name(), s.Metric)
