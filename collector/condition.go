@@ -90,10 +90,11 @@ func (p *poller) result(call schedule.Call, err error) schedule.Result {
 		return schedule.ResultOK
 	}
 	failed := !notOffered(err)
-	switch call {
-	case schedule.List, schedule.ServicePage, schedule.OrganizationPage:
-		allowed := call == schedule.OrganizationPage && p.state.list.ok()
-		failed = failed || status(err) == http.StatusForbidden && !allowed || status(err) == http.StatusNotImplemented
+	switch core := call == schedule.List || call == schedule.ServicePage; status(err) {
+	case http.StatusForbidden:
+		failed = core || !p.state.list.ok()
+	case http.StatusNotImplemented:
+		failed = core || call == schedule.OrganizationPage
 	}
 	if failed {
 		return schedule.ResultFailed

@@ -71,6 +71,9 @@ func TestResult(t *testing.T) {
 		{&api.Error{StatusCode: 200, Kind: api.KindDecode}, failed, failed, failed},
 		{errors.New("x"), failed, failed, failed},
 	} {
+		if forbidden := status(tt.err) == 403; forbidden && unlisted.result("backups", tt.err) != failed {
+			t.Error("a detail is refused to a key that is refused everything")
+		}
 		got := [...]schedule.Result{
 			listed.result(schedule.List, tt.err), listed.result(schedule.ServicePage, tt.err), unlisted.result(schedule.OrganizationPage, tt.err),
 			listed.result(schedule.OrganizationPage, tt.err), listed.result("backups", tt.err),

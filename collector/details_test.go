@@ -237,6 +237,30 @@ func TestWhatIsNotOffered(t *testing.T) {
 			})
 		})
 	}
+	// A key that is refused everything, as from an address that is not on its list, may be
+	// mended at any moment.
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, limited(3), collectAll)
+		heal := b.sim.SetFault(simulator.Fault{Status: 403})
+		b.pass(time.Hour)
+		heal()
+		b.pass(20 * time.Minute)
+		if n := len(ids(b.series(), lastBackupName)); n != 3 {
+			t.Errorf("%d services with a backup", n)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, limited(3), collectAll)
+		b.pass(30 * time.Minute)
+		last := b.own(successTimeName, backupsCollector)
+		heal := b.sim.SetFault(simulator.Fault{Status: 403})
+		b.pass(time.Hour)
+		heal()
+		b.pass(20 * time.Minute)
+		if now := b.own(successTimeName, backupsCollector); now == "" || now == last {
+			t.Errorf("the last backups were read at %s, before the trouble at %s", now, last)
+		}
+	})
 	// It may not be offered for some services only, such as replicas.
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, limited(3), collectAll)
