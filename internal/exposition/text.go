@@ -68,7 +68,7 @@ func appendQuotedSeries(dst []byte, name, text string) []byte {
 }
 
 func escapeHelp(s string) string {
-	return strings.NewReplacer(`\`, `\\`, "\n", `\n`).Replace(s)
+	return strings.ReplaceAll(strings.ReplaceAll(s, `\`, `\\`), "\n", `\n`)
 }
 
 // quoted tells whether some name of the document cannot be written without quotes.
