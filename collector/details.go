@@ -127,13 +127,22 @@ func (s *service) pending(config *Organization, organization bool) (pending bool
 	return pending, err
 }
 
-// planDetails returns the details that the configuration wants, and drops what others
-// have brought.
-func (p *poller) planDetails() []schedule.Detail {
+// Details returns the calls that the organization's collectors make, for a plan of its
+// requests.
+func (o *Organization) Details() []schedule.Detail {
 	var planned []schedule.Detail
-	for i, d := range allDetails() {
-		if wanted, interval := d.wanted(p.config); wanted {
+	for _, d := range allDetails() {
+		if wanted, interval := d.wanted(o); wanted {
 			planned = append(planned, schedule.Detail{Call: d.name, Interval: interval, Organization: d.organization})
+		}
+	}
+	return planned
+}
+
+// dropDetails forgets what details have brought that the configuration does not want.
+func (p *poller) dropDetails() {
+	for i, d := range allDetails() {
+		if wanted, _ := d.wanted(p.config); wanted {
 			continue
 		}
 		p.state.details[i], p.state.whole.details[i] = condition{}, nil
@@ -141,7 +150,6 @@ func (p *poller) planDetails() []schedule.Detail {
 			s.details[i] = nil
 		}
 	}
-	return planned
 }
 
 // discovery is the call that tells which organization a key belongs to.

@@ -157,6 +157,7 @@ func (p *poller) apply(config *Organization, client *api.Client) {
 	} else if client != nil || last.ID != "" {
 		p.state.discoverAt = now
 	}
+	p.dropDetails()
 	p.state.planner.Reconfigure(p.plan())
 	if p.state.inventory != nil {
 		p.setInventory(p.state.listed, p.state.inventory.ReadAt)
@@ -193,7 +194,7 @@ func (p *poller) plan() schedule.Config {
 		InventoryInterval:     p.jittered(p.config.InventoryInterval),
 		NoOrganizationMetrics: onlyIDs,
 		FixedIntervals:        p.config.fixedIntervals,
-		Details:               p.planDetails(),
+		Details:               p.config.Details(),
 	}
 }
 

@@ -387,6 +387,7 @@ func (x *examination) judgeCoverage(selected []api.Service, covered int) {
 		MetricsInterval:       x.organization.MetricsInterval,
 		InventoryInterval:     x.organization.InventoryInterval,
 		NoOrganizationMetrics: covered == 0,
+		Details:               x.organization.Details(),
 	}, now)
 	plan.SetServices(now, uncovered, len(uncovered))
 	period := plan.Summary().Period.Round(time.Second)
