@@ -87,10 +87,10 @@ func (p *poller) inventoryBlock(of *service) *exposition.Block {
 func (p *poller) setOrganization() {
 	var gauges []exposition.Gauge
 	add := adder(&gauges, p.id(), "", "")
-	if name := p.name(); p.config.CollectInventory && name != "" {
-		add("clickhouse_postgres_organization_info", "Name of an organization; always 1.", 1, labels.Label{Name: "name", Value: name})
-	}
 	if p.config.CollectInventory && p.state.inventory != nil {
+		if name := p.name(); name != "" {
+			add("clickhouse_postgres_organization_info", "Name of an organization; always 1.", 1, labels.Label{Name: "name", Value: name})
+		}
 		counts := p.state.inventory.Counts
 		for _, state := range slices.Sorted(maps.Keys(counts)) {
 			add("clickhouse_postgres_services", "Number of Postgres services of an organization, by state.",

@@ -227,3 +227,14 @@ func TestNamedServiceWithoutMetricsBeforeTheFirstList(t *testing.T) {
 		m.check()
 	})
 }
+
+// The organization's quotas are read before its list of services.
+func TestQuotasBeforeTheFirstList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMachine(t, plain(2), config{quotas: true, selection: &selection{include: []filter{{ids: []string{id(0), id(1)}}}}})
+		defer m.end()
+		m.disturb(callList, trouble{left: 1000, kind: "403"})
+		m.pass(30 * time.Second)
+		m.check()
+	})
+}
