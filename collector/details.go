@@ -200,7 +200,6 @@ func (p *poller) takeDetail(r *response, now time.Time) {
 		s.details[i] = last
 	case id == "":
 		p.identify()
-		p.setOrganization()
 	default:
 		p.derive(s)
 	}

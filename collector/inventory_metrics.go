@@ -83,8 +83,12 @@ func (p *poller) inventoryBlock(of *service) *exposition.Block {
 	return exposition.NewBlock(gauges, p.last(of.listed))
 }
 
-// setOrganization makes what is served of the organization as a whole.
-func (p *poller) setOrganization() {
+// organizationBlock makes what is served of the organization as a whole, nil before its id
+// is known.
+func (p *poller) organizationBlock() *exposition.Block {
+	if p.id() == "" {
+		return nil
+	}
 	var gauges []exposition.Gauge
 	add := adder(&gauges, p.id(), "", "")
 	if p.config.CollectInventory && p.state.inventory != nil {
@@ -104,7 +108,7 @@ func (p *poller) setOrganization() {
 			add("clickhouse_postgres_organization_quota_usage", "How much of a quota an organization uses; may exceed the limit.", *q.Usage, quota)
 		}
 	}
-	p.state.organization = exposition.NewBlock(gauges, p.last(p.state.organization))
+	return exposition.NewBlock(gauges, p.last(p.state.organization))
 }
 
 func truth(b bool) float64 {

@@ -51,7 +51,6 @@ func (p *poller) setInventory(list map[string]api.Service, readAt time.Time) {
 		p.service(id).entry = entry
 	}
 	p.applyToHeld()
-	p.setOrganization()
 
 	planned := make([]schedule.Service, 0, len(st.inventory.IDs))
 	for _, id := range st.inventory.IDs {

@@ -24,6 +24,7 @@ func (p *poller) publish(now time.Time) {
 		}
 	}
 	p.observeBudget(plan)
+	st.organization = p.organizationBlock()
 	p.view.Store(p.newView(now, plan))
 	if st.list.tried && (st.organizationPage.tried || st.servicePages.tried || st.noMetrics()) {
 		p.tried()
