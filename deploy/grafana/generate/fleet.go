@@ -41,11 +41,6 @@ func fleet() dashboard {
 			thresholds(5, "orange"), query{"sum(" + of(deadlocks("1h")) + ") or vector(0)", ""}),
 		stat("Quota used", "percent", "How much of its quota of Postgres services the organization that is closest to it has used. Shows a dash without the exporter's collector of quotas.",
 			thresholds(90, "orange", 100, "red"), query{"max(" + quotaUsed() + ")", ""}),
-	}
-	for i := range attention {
-		attention[i] = attention[i].size(4, 4)
-	}
-	d.row("Attention", append(attention,
 		table("What needs attention first", "One line per service, ordered by the resource that is closest to its limit. The name leads to the service's own dashboard. Connections used are empty of services whose maximum is not known. "+unknownMaximum,
 			[]query{
 				{of("", "postgres_service_name", "postgres_region", "postgres_size", "postgres_version"), ""},
@@ -98,7 +93,11 @@ func fleet() dashboard {
 			column{"clickhouse_org", "Organization", nil},
 			column{"postgres_service", "Id", nil},
 		).sorted("Scarcest used", true),
-	)...)
+	}
+	for i := range attention[:len(attention)-1] {
+		attention[i] = attention[i].size(4, 4)
+	}
+	d.row("Attention", attention...)
 
 	d.row("States",
 		timeseries("Services by state", "none", "How many services are in which state.",
