@@ -37,7 +37,7 @@ test-long: ## Simulated hours of large fleets, clocks that jump, a million serie
 # -count=1: go test does not know that the program under test has changed.
 .PHONY: test-e2e
 test-e2e: ## Against a real Prometheus, as Go packages; the first build takes minutes.
-	cd internal/e2e && $(GO) test -race -count=1 ./...
+	cd internal/e2e && $(GO) test -race -count=1 -timeout 30m ./...
 
 .PHONY: test-packaging
 test-packaging: ## Chart, manifests, image and workflow files against what reads them.

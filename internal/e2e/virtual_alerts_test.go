@@ -28,6 +28,7 @@ func (p *virtualPrometheus) firing(t *testing.T, alert string, d time.Duration) 
 // when data has been deleted.
 func TestDisksFillUp(t *testing.T) {
 	prepareResolver()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := make(virtualNetwork)
 		sim := virtualUpstream(t, n, simulator.Config{Services: 12, FillDisks: true})
@@ -65,6 +66,7 @@ func (p *virtualPrometheus) quiet(t *testing.T, alert string) {
 // without metrics are said to be stale.
 func TestUnavailableTarget(t *testing.T) {
 	prepareResolver()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := make(virtualNetwork)
 		sim := virtualUpstream(t, n, simulator.Config{Services: 4})
@@ -89,6 +91,7 @@ func TestUnavailableTarget(t *testing.T) {
 // the exporter reads about once an hour.
 func TestBackupsAndQuotas(t *testing.T) {
 	prepareResolver()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := make(virtualNetwork)
 		sim := virtualUpstream(t, n, simulator.Config{Services: 3, ServicesQuota: 3})
@@ -113,6 +116,7 @@ func TestBackupsAndQuotas(t *testing.T) {
 // but there is an alert.
 func TestKeyRefusedFromTheBeginning(t *testing.T) {
 	prepareResolver()
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		n := make(virtualNetwork)
 		sim := virtualUpstream(t, n, simulator.Config{Services: 3})
