@@ -298,17 +298,8 @@ func TestRestartPublishesNoSeriesWithoutItsLabels(t *testing.T) {
 
 func TestListThatNeverWorks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBench(t, simulator.Config{Services: 2}, func(_ *Options, o *Organization) { o.CollectQuotas = true })
+		b := newBench(t, simulator.Config{Services: 2}, nil)
 		b.sim.SetFault(simulator.Fault{Endpoints: []string{"services"}, Status: 500})
-		// What the organization is called does not depend on its services, nor on its quotas.
-		info := func() {
-			t.Helper()
-			if n := len(ids(b.series(), "clickhouse_postgres_organization_info")); n != 1 {
-				t.Errorf("%d series of the organization", n)
-			}
-		}
-		info()
-		defer info()
 		b.pass(2 * time.Minute)
 		if len(b.upstreamSeries()) < 60 {
 			t.Error("metrics are held back because of the list")

@@ -220,12 +220,10 @@ func (o *oracle) addTotals(e *expected) {
 			o.addGauge(e, "clickhouse_postgres_organization_quota_usage", *q.Usage, "quota", code)
 		}
 	}
-	if o.found && !o.config.off["inventory"] {
-		o.addGauge(e, "clickhouse_postgres_organization_info", 1, "name", "shop")
-	}
 	if o.listedAt.IsZero() || o.config.off["inventory"] {
 		return
 	}
+	o.addGauge(e, "clickhouse_postgres_organization_info", 1, "name", "shop")
 	counts := map[string]int{}
 	for _, state := range []string{
 		"creating", "deleting", "finalizing_restore", "replaying_wal", "restarting",
