@@ -3,6 +3,10 @@
 package faulttest
 
 import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -43,32 +47,53 @@ func TestStopDuringFirstScrape(t *testing.T) {
 	u := newUpstream(t, simulator.Config{Services: 3})
 	u.SetFault(simulator.Fault{Hang: true})
 	e := start(t, u, fast(), flags("--api.timeout=1h"))
-	type answer struct {
-		code int
-		body string
-		err  error
+	conn, err := net.Dial("tcp", e.address)
+	if err != nil {
+		t.Fatal(err)
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		code, body, err := e.try(http.MethodGet, "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "100")
-		answers <- answer{code, body, err}
-	}()
-	await(t, "the scrape to wait", func() bool {
-		_, body, err := e.try(http.MethodGet, "/metrics", "X-Prometheus-Scrape-Timeout-Seconds", "0.1")
-		return err == nil && strings.Contains(body, "clickhouse_postgres_up")
-	}, e.log.String)
+	defer conn.Close()
+	if _, err := fmt.Fprintf(conn, "GET /metrics HTTP/1.1\r\nHost: %s\r\nX-Prometheus-Scrape-Timeout-Seconds: 100\r\n\r\n", e.address); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the exporter to take the connection", func() bool { return accepted(t, conn) }, e.log.String)
 	if err := e.command.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	a := <-answers
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
 	<-e.ended // by itself: a second signal would end it at once
-	if a.err != nil || a.code != http.StatusOK {
-		t.Fatalf("%d, %v", a.code, a.err)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s, %v", resp.Status, err)
 	}
-	p, err := parse(a.body)
+	p, err := parse(string(body))
 	if err != nil || !p.is("clickhouse_postgres_up", 0) || len(p.upstream()) > 0 {
-		t.Errorf("%v:\n%s", err, a.body)
+		t.Errorf("%v:\n%s", err, body)
 	}
+}
+
+// accepted tells whether the other end of a connection on this machine has accepted it: until
+// then the kernel knows no inode of its socket.
+func accepted(t *testing.T, conn net.Conn) bool {
+	t.Helper()
+	table, err := os.ReadFile("/proc/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := func(a net.Addr) string {
+		tcp, _ := a.(*net.TCPAddr)
+		return fmt.Sprintf(":%04X", tcp.Port)
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) > 9 && strings.HasSuffix(f[1], port(conn.RemoteAddr())) && strings.HasSuffix(f[2], port(conn.LocalAddr())) {
+			return f[9] != "0"
+		}
+	}
+	return false
 }
 
 // TestRefusesToStart exits at once, with code 1 and one line that says why and does not contain the
