@@ -53,13 +53,6 @@ func newHealth() *health {
 	h.downgrades = counter("families_downgraded_total", "Total number of upstream metric families of an unknown type, which are exported as the nearest known type.")
 	h.panics = counter("panics_total", "Total number of panics, each of them a bug, after which the organization's data was dropped and read again.")
 
-	moment := func(t time.Time) float64 {
-		if t.IsZero() {
-			return math.NaN()
-		}
-		// If the wall clock has been set back, an age must not be negative.
-		return min(unixSeconds(t), unixSeconds(time.Now()))
-	}
 	h.undiscovered = prometheus.NewDesc(exporterPrefix+"undiscovered_organizations",
 		"Number of organizations of which nothing is exported, since their API keys have not told their ids yet.", nil, nil)
 	collector := []string{inventory.OrgLabel, "collector"}
@@ -94,6 +87,15 @@ func newHealth() *health {
 	gauge(exporterPrefix+"metrics_max_age_seconds", "Configured maximum age of served metrics in seconds; services that are read less often are served for two and a half refresh periods.",
 		func(v *organizationView) float64 { return v.config.MaxAge.Seconds() })
 	return h
+}
+
+// moment returns the timestamp of something that has happened, not a number for zero. If
+// the wall clock has been set back since then, an age must not be negative.
+func moment(t time.Time) float64 {
+	if t.IsZero() {
+		return math.NaN()
+	}
+	return min(unixSeconds(t), unixSeconds(time.Now()))
 }
 
 // begin makes the counters of an organization appear as zero rather than with
@@ -204,8 +206,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 		for i, d := range allDetails() {
 			if of := v.details[i]; of.tried {
 				ch <- prometheus.MustNewConstMetric(c.health.collectorSuccess, prometheus.GaugeValue, truth(of.err == nil), v.id, string(d.name))
-				if !of.lastSuccess.IsZero() {
-					ch <- prometheus.MustNewConstMetric(c.health.collectorLastSuccess, prometheus.GaugeValue, unixSeconds(of.lastSuccess), v.id, string(d.name))
+				if at := moment(of.lastSuccess); !math.IsNaN(at) {
+					ch <- prometheus.MustNewConstMetric(c.health.collectorLastSuccess, prometheus.GaugeValue, at, v.id, string(d.name))
 				}
 			}
 		}

@@ -122,7 +122,7 @@ func TestClockJumps(t *testing.T) {
 			t.Errorf("%s: all is well after %s only", jump.name, took)
 		}
 		for _, s := range p {
-			if name := s.name(); strings.HasSuffix(name, "_timestamp_seconds") && strings.Contains(name, "last") && !strings.Contains(name, "reload") {
+			if name := s.name(); strings.HasSuffix(name, "_last_success_timestamp_seconds") || strings.HasSuffix(name, "_last_change_timestamp_seconds") {
 				if age := now() - s.value; age < -0.1 || age > 60 {
 					t.Errorf("%s: %s has an age of %v s", jump.name, s.labels, age)
 				}
