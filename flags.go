@@ -17,9 +17,9 @@ func parseFlags(args []string, lookup func(string) (string, bool), stdout, stder
 	c := config.New()
 	app := newApplication(c)
 	app.UsageWriter(stdout).ErrorWriter(stderr)
-	enough := false // --help, --version or the like
+	done := false // --help, --version or the like
 	app.Terminate(func(int) {
-		enough = true
+		done = true
 		app.UsageWriter(io.Discard) // kingpin goes on, and prints it once more
 	})
 
@@ -30,7 +30,7 @@ func parseFlags(args []string, lookup func(string) (string, bool), stdout, stder
 	}
 	command, err := app.Parse(args)
 	switch {
-	case enough:
+	case done:
 		return nil, "", errDone
 	case err != nil:
 		return nil, "", fmt.Errorf("%w, try --help", err)

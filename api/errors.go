@@ -336,7 +336,7 @@ func transportError(ctx context.Context, err error, target *url.URL, connected b
 	return e
 }
 
-// contextError describes the end of the caller's patience.
+// contextError describes that the caller has canceled the call, or that its time is up.
 func contextError(ctx context.Context) *Error {
 	e := &Error{Kind: KindCanceled, Err: ctx.Err()}
 	if errors.Is(e.Err, context.DeadlineExceeded) {

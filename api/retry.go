@@ -26,7 +26,7 @@ func retryAfter(e *Error, retries, maxRetries int, random float64) (wait time.Du
 }
 
 // retryable tells whether the same request may well succeed in a moment. What
-// took the whole timeout is left to the next poll, lest a black hole hold a call
+// took the whole timeout is left to the next poll: a black hole would hold a call
 // for several times as long; so is what a human has to mend.
 func retryable(e *Error) bool {
 	switch e.Kind {

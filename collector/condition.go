@@ -17,7 +17,7 @@ import (
 type condition struct {
 	tried       bool
 	err         error     // why the latest attempt failed, nil if it did not
-	reason      string    // kind of err, for telling whether it is still the same trouble
+	reason      string    // kind of err, for telling whether it is still the same failure
 	since       time.Time // when it began to fail, or to work
 	lastSuccess time.Time // zero if never
 }
@@ -115,17 +115,17 @@ func (c condition) String() string {
 
 // observe keeps a condition and logs when it changes.
 func (p *poller) observe(c *condition, now time.Time, err error, endpoint api.Endpoint, begun string) {
-	trouble := "Refresh failed; serving the last good data"
+	failure := "Refresh failed; serving the last good data"
 	if c.lastSuccess.IsZero() {
-		trouble = "Refresh failed; nothing has been read yet"
+		failure = "Refresh failed; nothing has been read yet"
 	}
-	p.note(c, now, err, endpoint, begun, trouble, "Refresh works again")
+	p.note(c, now, err, endpoint, begun, failure, "Refresh works again")
 }
 
 // observeEach keeps the condition of calls that are made for one service after the
 // other: it fails from the first service for which one fails until none does, so that
-// one service in trouble does not make a line at every turn.
-func (p *poller) observeEach(c *condition, of map[string]*service, failed func(*service) error, now time.Time, endpoint api.Endpoint, trouble, relief string) {
+// one failing service does not make a line at every turn.
+func (p *poller) observeEach(c *condition, of map[string]*service, failed func(*service) error, now time.Time, endpoint api.Endpoint, failure, recovery string) {
 	var err error
 	first := ""
 	for id, s := range of {
@@ -137,17 +137,17 @@ func (p *poller) observeEach(c *condition, of map[string]*service, failed func(*
 		c.err = err
 		return
 	}
-	p.note(c, now, err, endpoint, "", trouble, relief)
+	p.note(c, now, err, endpoint, "", failure, recovery)
 }
 
-func (p *poller) note(c *condition, now time.Time, err error, endpoint api.Endpoint, begun, trouble, relief string) {
+func (p *poller) note(c *condition, now time.Time, err error, endpoint api.Endpoint, begun, failure, recovery string) {
 	last := *c
 	*c = last.after(now, err)
 	switch {
 	case err != nil && (last.err == nil || last.reason != c.reason):
-		level.Warn(p.logger).Log("msg", trouble, "endpoint", endpoint, "reason", c.reason, "err", err)
+		level.Warn(p.logger).Log("msg", failure, "endpoint", endpoint, "reason", c.reason, "err", err)
 	case err == nil && last.err != nil:
-		level.Info(p.logger).Log("msg", relief, "endpoint", endpoint, "after", age(now, last.since).Round(time.Second))
+		level.Info(p.logger).Log("msg", recovery, "endpoint", endpoint, "after", age(now, last.since).Round(time.Second))
 	case err == nil && !last.tried && begun != "":
 		level.Info(p.logger).Log("msg", begun, "endpoint", endpoint)
 	}

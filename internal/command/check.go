@@ -26,8 +26,8 @@ import (
 // maxSkew is by how much clocks may differ. The API tells its own to a second.
 const maxSkew = 5 * time.Second
 
-// patience is how long nobody wonders why nothing is printed.
-const patience = 5 * time.Second
+// announceAfter is how long a check may take without saying so first.
+const announceAfter = 5 * time.Second
 
 // maxRequests is how many requests a check makes if none of them is refused.
 const maxRequests = 5
@@ -59,7 +59,7 @@ func Check(ctx context.Context, c *config.Config, stdout io.Writer) error {
 		report.Organizations[i] = x.report
 		wg.Go(func() { x.run(ctx) })
 	}
-	if expected > patience && !c.Check.JSON {
+	if expected > announceAfter && !c.Check.JSON {
 		// Should it fail, so does the report.
 		_, _ = fmt.Fprintf(stdout, "This takes about %s, since a running exporter keeps its part of the rate limit.\n\n", expected.Round(time.Second))
 	}
@@ -101,7 +101,7 @@ type examination struct {
 	client       *api.Client
 	report       *organizationReport
 
-	lost     bool // every further request would fail
+	aborted  bool // every further request would fail
 	refusals int  // for now, by the rate limit
 
 	mu   sync.Mutex
@@ -129,11 +129,11 @@ func (x *examination) run(ctx context.Context) {
 			x.readMetrics(ctx, services)
 		}
 	}
-	if !x.lost {
+	if !x.aborted {
 		x.nameKey(ctx)
 	}
 	x.report.MissingPermissions = missingPermissions(x.report.Requests)
-	if x.refusals > 0 && !x.lost {
+	if x.refusals > 0 && !x.aborted {
 		x.warn(fmt.Sprintf("%s refused, since other programs use up the rate limit of the key: lower %s, or give them a key of their own",
 			count(x.refusals, "request was", "requests were"), x.organization.Names.RateUse))
 	}
@@ -171,7 +171,7 @@ func (x *examination) ask(ctx context.Context, endpoint api.Endpoint, request fu
 		case errors.As(err, &parse):
 			r.Reason = "parse"
 		}
-		x.lost = x.lost || hopeless(ctx, e)
+		x.aborted = x.aborted || fatal(ctx, e)
 	}
 	return r, err
 }
@@ -187,9 +187,9 @@ func (x *examination) refused(ctx context.Context, err error) bool {
 	return time.Now().Add(e.RetryAfter).Before(deadline)
 }
 
-// hopeless tells whether every further request would end as one did with e, nil for an
+// fatal tells whether every further request would end as one did with e, nil for an
 // error of another kind.
-func hopeless(ctx context.Context, e *api.Error) bool {
+func fatal(ctx context.Context, e *api.Error) bool {
 	if ctx.Err() != nil || e == nil {
 		return ctx.Err() != nil
 	}
@@ -243,7 +243,7 @@ func (x *examination) findOrganization(ctx context.Context) bool {
 		return err
 	})
 	if err != nil {
-		if x.report.ID == "" || x.lost {
+		if x.report.ID == "" || x.aborted {
 			x.fail(err)
 			return false
 		}
@@ -282,9 +282,9 @@ func (x *examination) listServices(ctx context.Context) (selected []api.Service,
 	})
 	if err != nil {
 		ids, named := x.organization.Selection.OnlyIDs()
-		if !named || x.lost {
+		if !named || x.aborted {
 			x.fail(err)
-			return nil, !x.lost
+			return nil, !x.aborted
 		}
 		x.warn("the services named in the configuration are exported without labels from the list of services: " + err.Error())
 		for _, id := range ids {
@@ -347,7 +347,7 @@ func (x *examination) readMetrics(ctx context.Context, services []api.Service) {
 	if i < 0 && len(services) > 0 {
 		i = 0
 	}
-	if i >= 0 && !x.lost {
+	if i >= 0 && !x.aborted {
 		r := page(api.EndpointServiceMetrics, func(ctx context.Context) (*api.Page, error) {
 			return x.client.ServiceMetrics(ctx, x.report.ID, services[i].ID)
 		})
