@@ -137,22 +137,23 @@ func TestSameOrigin(t *testing.T) {
 	}
 }
 
+// cutSecond returns a handler that closes the connection on the second request that it counts,
+// and answers all others with an empty list.
+func cutSecond(requests *atomic.Int32) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1) == 2 {
+			raw("")(w, r)
+			return
+		}
+		fmt.Fprint(w, `{"result":[]}`)
+	}
+}
+
 // net/http repeats a request by itself when the idle connection that it chose
 // was closed by the server. That may count as two requests upstream.
 func TestReplayTakesASlot(t *testing.T) {
 	var requests atomic.Int32
-	server := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		if requests.Add(1) == 2 {
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			conn.Close()
-			return
-		}
-		fmt.Fprint(w, `{"result":[]}`)
-	})
+	server := newServer(t, cutSecond(&requests))
 	var seen attempts
 	waits := 0
 	c := newTestClient(t, server.URL, seen.hook, func(cfg *Config) {
@@ -173,18 +174,7 @@ func TestReplayWithoutASlotIsNotSent(t *testing.T) {
 	var requests atomic.Int32
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	server := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
-		if requests.Add(1) == 2 {
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			conn.Close()
-			return
-		}
-		fmt.Fprint(w, `{"result":[]}`)
-	})
+	server := newServer(t, cutSecond(&requests))
 	var c *Client
 	c = newTestClient(t, server.URL, func(cfg *Config) {
 		cfg.Hooks.RequestDone = func(_ Endpoint, code int, _ error, _ time.Duration) {
