@@ -2,7 +2,6 @@ package collector
 
 import (
 	"bytes"
-	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -118,7 +117,10 @@ func (p *poller) takeServicePage(r *response, now time.Time, outcome *schedule.O
 		return r.err // the service has gone in the meantime
 	}
 	s := p.service(id)
-	parser := cmp.Or(s.parser, st.parser.Like())
+	parser := s.parser
+	if parser == nil {
+		parser = st.parser.Like()
+	}
 	page, err := p.parse(parser, r)
 	if err == nil && len(page.Groups) == 0 && s.mustHaveMetrics(now) {
 		err = &refusedError{"empty", "the service's metrics page is empty although the service is running; keeping the last good page"}
