@@ -10,6 +10,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/api/simulator"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/web"
 )
 
@@ -20,21 +21,18 @@ const (
 	demoKeySecret = "demo-exporter-secret"
 )
 
-// demoRunning is the state of most of the demo's services.
-const demoRunning = "running"
-
 // demoState is the state of service number i: of every twelve, three do not run, so
 // that the demo shows what that looks like. The first few all run.
 func demoState(i int) string {
 	switch i % 12 {
 	case 5:
-		return "stopped"
+		return inventory.StateStopped
 	case 7:
-		return "restarting"
+		return inventory.StateRestarting
 	case 11:
-		return "creating"
+		return inventory.StateCreating
 	default:
-		return demoRunning
+		return inventory.StateRunning
 	}
 }
 
@@ -67,7 +65,7 @@ func newDemo(c *config.Config) (*demo, error) {
 	})
 	s.AddKey(simulator.Key{ID: demoKeyID, Secret: demoKeySecret})
 	for i, v := range s.Services() {
-		if state := demoState(i); state != demoRunning {
+		if state := demoState(i); state != inventory.StateRunning {
 			s.SetState(v.ID, state)
 		}
 	}
@@ -120,7 +118,7 @@ func onDemo(c *config.Config, stderr io.Writer, f func() error) error {
 func (d *demo) introduce(w io.Writer, metrics string) {
 	s, running := d.simulator.Config(), 0
 	for _, v := range d.simulator.Services() {
-		if v.State == demoRunning {
+		if v.State == inventory.StateRunning {
 			running++
 		}
 	}

@@ -288,14 +288,14 @@ func (x *examination) listServices(ctx context.Context) (selected []api.Service,
 		}
 		x.warn("the services named in the configuration are exported without labels from the list of services: " + err.Error())
 		for _, id := range ids {
-			selected = append(selected, api.Service{ID: id, State: running})
+			selected = append(selected, api.Service{ID: id, State: inventory.StateRunning})
 		}
 		return selected, true
 	}
 	r := &servicesReport{Total: len(all), ByState: make(map[string]int)}
 	x.report.Services = r
 	for _, s := range all {
-		r.ByState[cmp.Or(s.State, "unknown")]++
+		r.ByState[cmp.Or(s.State, inventory.StateUnknown)]++
 		if s.State == "" {
 			x.warn(fmt.Sprintf("the list of services gives no state for %q (%s): its metrics are exported without a postgres_state", s.Name, s.ID))
 		}
@@ -343,7 +343,7 @@ func (x *examination) readMetrics(ctx context.Context, services []api.Service) {
 			return x.client.OrganizationMetrics(ctx, x.report.ID)
 		}).Services
 	}
-	i := slices.IndexFunc(services, func(s api.Service) bool { return s.State == running })
+	i := slices.IndexFunc(services, func(s api.Service) bool { return s.State == inventory.StateRunning })
 	if i < 0 && len(services) > 0 {
 		i = 0
 	}
@@ -365,19 +365,16 @@ func (x *examination) readMetrics(ctx context.Context, services []api.Service) {
 	}
 }
 
-// running is the state of services that have metrics.
-const running = "running"
-
 // judgeCoverage tells what it means that the organization's metrics cover no more than
 // so many services.
 func (x *examination) judgeCoverage(selected []api.Service, covered int) {
-	if x.report.Services == nil || covered >= x.report.Services.ByState[running] {
+	if x.report.Services == nil || covered >= x.report.Services.ByState[inventory.StateRunning] {
 		return
 	}
-	all := x.report.Services.ByState[running]
+	all := x.report.Services.ByState[inventory.StateRunning]
 	uncovered := make([]schedule.Service, 0, len(selected))
 	for _, s := range selected {
-		if s.State == running && len(uncovered) < all-covered {
+		if s.State == inventory.StateRunning && len(uncovered) < all-covered {
 			uncovered = append(uncovered, schedule.Service{ID: s.ID})
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ClickHouse/clickhouse_postgres_exporter/collector"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/config"
 	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/exposition"
+	"github.com/ClickHouse/clickhouse_postgres_exporter/internal/inventory"
 )
 
 // Once polls until everything has been read for the first time, and prints it: the
@@ -121,7 +122,7 @@ func incomplete(o collector.OrganizationStatus) (missing string, broken error) {
 	running, slow, pending, failed := 0, 0, 0, 0
 	var failure error
 	for _, s := range o.Services {
-		if !s.Known || s.State != "running" {
+		if !s.Known || s.State != inventory.StateRunning {
 			continue
 		}
 		running++

@@ -295,7 +295,7 @@ func stateShares(o *collector.OrganizationStatus, several bool) []stateView {
 			q.organization = o.ID
 		}
 		s := stateView{
-			Name: cmp.Or(name, "unknown"), Class: stateClass(name), Count: n,
+			Name: cmp.Or(name, inventory.StateUnknown), Class: stateClass(name), Count: n,
 			X: x, Width: 100 * float64(n) / float64(total), Link: q.link(),
 		}
 		if name == "" {
